@@ -90,9 +90,9 @@ static void write_beat(struct port *p, const char *line)
 /* Whether a file is gone, though we have it open still: its machine is, and another one may get a new file. */
 static bool is_gone(int fd)
 {
-	struct stat found;
+	struct stat status;
 
-	return !fstat(fd, &found) && S_ISREG(found.st_mode) && !found.st_nlink;
+	return !fstat(fd, &status) && S_ISREG(status.st_mode) && !status.st_nlink;
 }
 
 /* Reads all that has come; *last becomes the number that the last whole line begins with, -1 once its file is gone. */

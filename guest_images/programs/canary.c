@@ -178,24 +178,24 @@ static bool open_module(struct text *reply)
 }
 
 /* One request to the module about the canary's page; false with errno. */
-static bool ask_module(const struct canary *c, unsigned long command, const void *buffer, struct sealproof_canary *told)
+static bool ask_module(const struct canary *c, unsigned long command, const void *buffer, struct sealproof_canary *answer)
 {
-	*told = (struct sealproof_canary){ .slot = (uint32_t)c->kind * SETS + c->set, .buffer = (uintptr_t)buffer };
-	return !ioctl(device, command, told);
+	*answer = (struct sealproof_canary){ .slot = (uint32_t)c->kind * SETS + c->set, .buffer = (uintptr_t)buffer };
+	return !ioctl(device, command, answer);
 }
 
 /* The name of who may see the canary's page now; NULL with errno. */
 static const char *state_of(const struct canary *c)
 {
-	struct sealproof_canary told;
+	struct sealproof_canary answer;
 
-	if (!ask_module(c, SEALPROOF_CANARY_STATE, NULL, &told))
+	if (!ask_module(c, SEALPROOF_CANARY_STATE, NULL, &answer))
 		return NULL;
-	if (told.state >= STATES || !state_names[told.state]) {
+	if (answer.state >= STATES || !state_names[answer.state]) {
 		errno = EPROTO;
 		return NULL;
 	}
-	return state_names[told.state];
+	return state_names[answer.state];
 }
 
 static bool fail_on_page(struct text *reply, const char *doing, const struct canary *c)
@@ -208,9 +208,9 @@ static bool fail_on_page(struct text *reply, const char *doing, const struct can
 
 static bool make_private(struct canary *c, struct text *reply)
 {
-	struct sealproof_canary told;
+	struct sealproof_canary answer;
 
-	if (c->shared && !ask_module(c, SEALPROOF_CANARY_UNSHARE, NULL, &told))
+	if (c->shared && !ask_module(c, SEALPROOF_CANARY_UNSHARE, NULL, &answer))
 		return fail_on_page(reply, "make private", c);
 	c->shared = false;
 	return true;
@@ -219,11 +219,11 @@ static bool make_private(struct canary *c, struct text *reply)
 /* Shares the canary's page anew, so that each plant is a page's whole way: private, shared, private again. */
 static bool share_again(struct canary *c, struct text *reply)
 {
-	struct sealproof_canary told;
+	struct sealproof_canary answer;
 
 	if (!make_private(c, reply))
 		return false;
-	if (!ask_module(c, SEALPROOF_CANARY_SHARE, c->page, &told))
+	if (!ask_module(c, SEALPROOF_CANARY_SHARE, c->page, &answer))
 		return fail_on_page(reply, "share", c);
 	c->shared = true;
 	return true;
@@ -261,11 +261,11 @@ static bool prepare(struct canary *c, bool stay, struct text *reply)
 static bool access_page(struct canary *c, bool plant, unsigned char *bytes, uint64_t *gpa, struct text *reply)
 {
 	if (c->kind == KERNEL) {
-		struct sealproof_canary told;
+		struct sealproof_canary answer;
 
-		if (!ask_module(c, plant ? SEALPROOF_CANARY_PLANT : SEALPROOF_CANARY_READ, bytes, &told))
+		if (!ask_module(c, plant ? SEALPROOF_CANARY_PLANT : SEALPROOF_CANARY_READ, bytes, &answer))
 			return fail(reply, "ioctl on /dev/" SEALPROOF_CANARY_NAME);
-		*gpa = told.gpa;
+		*gpa = answer.gpa;
 		return true;
 	}
 	if (c->kind == USER) {
@@ -292,15 +292,15 @@ static void add_name(const struct canary *c, const char *state, struct text *rep
 
 static bool plant_one(struct canary *c, bool stay, struct text *list, struct text *reply)
 {
-	unsigned char bytes[PAGE], seen[PAGE];
+	unsigned char bytes[PAGE], content[PAGE];
 	uint64_t gpa = 0, again = 0;
 	const char *state = NULL;
 	bool good = prepare(c, stay, reply) && (c->set != CONTROL || share_again(c, reply));
 
 	if (good && !fill_random(c, bytes))
 		good = fail(reply, "getrandom");
-	good = good && access_page(c, true, bytes, &gpa, reply) && access_page(c, false, seen, &again, reply);
-	if (good && (gpa != again || memcmp(bytes, seen, PAGE))) {
+	good = good && access_page(c, true, bytes, &gpa, reply) && access_page(c, false, content, &again, reply);
+	if (good && (gpa != again || memcmp(bytes, content, PAGE))) {
 		reply_error(reply, "a canary did not stay where it was planted");
 		good = false;
 	}
@@ -314,7 +314,7 @@ static bool plant_one(struct canary *c, bool stay, struct text *list, struct tex
 		text_add(list, "\"}");
 	}
 	explicit_bzero(bytes, sizeof(bytes));
-	explicit_bzero(seen, sizeof(seen));
+	explicit_bzero(content, sizeof(content));
 	return good;
 }
 
@@ -415,7 +415,7 @@ static void do_read(int argc, char **args, struct text *reply)
 static void change_state(char **args, bool share, struct text *reply)
 {
 	int kind = index_of(args[0], kind_names, KINDS), set = index_of(args[1], set_names, SETS);
-	struct sealproof_canary told;
+	struct sealproof_canary answer;
 
 	if (kind < 0 || set < 0) {
 		reply_error(reply, "usage: share or unshare, user|kernel|page-cache private|control");
@@ -427,7 +427,7 @@ static void change_state(char **args, bool share, struct text *reply)
 		reply_error(reply, "nothing planted");
 		return;
 	}
-	if (!ask_module(c, share ? SEALPROOF_CANARY_SHARE : SEALPROOF_CANARY_UNSHARE, c->page, &told)) {
+	if (!ask_module(c, share ? SEALPROOF_CANARY_SHARE : SEALPROOF_CANARY_UNSHARE, c->page, &answer)) {
 		fail_on_page(reply, share ? "share" : "make private", c);
 		return;
 	}
@@ -489,7 +489,7 @@ static bool is_emulated(void)
  * there then, and leaves nothing of them behind. So that each place has some in which KVM keeps registers, r8 is copied
  * to rax, which is in the processor's control block; KVM's emulator does it where it can be told to.
  */
-static void hold_in_registers(const unsigned char *bytes, uint64_t rounds, unsigned char *found, bool emulated)
+static void hold_in_registers(const unsigned char *bytes, uint64_t rounds, unsigned char *content, bool emulated)
 {
 #define XMM(n, at) "movdqu " #at "(%0), %%xmm" #n "\n\t"
 #define XMM_FOUND(n, at) "movdqu %%xmm" #n ", " #at "(%2)\n\tpxor %%xmm" #n ", %%xmm" #n "\n\t"
@@ -506,7 +506,7 @@ static void hold_in_registers(const unsigned char *bytes, uint64_t rounds, unsig
 		     EACH_XMM(XMM_FOUND)
 		     "xor %%eax, %%eax\n\txor %%r8d, %%r8d\n\txor %%r9d, %%r9d\n\txor %%r10d, %%r10d\n\txor %%r11d, %%r11d\n\t"
 		     "xor %%r12d, %%r12d\n\txor %%r13d, %%r13d\n\txor %%r14d, %%r14d\n\txor %%r15d, %%r15d"
-		     : "+D"(bytes), "+c"(rounds), "+S"(found)
+		     : "+D"(bytes), "+c"(rounds), "+S"(content)
 		     : "d"((int)emulated)
 		     : "rax", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1", "xmm2", "xmm3",
 		       "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
@@ -541,19 +541,19 @@ static void do_hold(int argc, char **args, struct text *reply)
 		reply_error(reply, "nothing planted");
 		return;
 	}
-	unsigned char found[HELD];
-	bool kept = true;
+	unsigned char content[HELD];
+	bool is_intact = true;
 	bool emulated = is_emulated();
 	int watch = watch_page(c->page);
 
 	for (uint64_t end = now_ms() + ms; now_ms() < end;) {
-		hold_in_registers(c->page, HOLD_ROUNDS, found, emulated);
-		kept = kept && !memcmp(found, c->page, HELD);
+		hold_in_registers(c->page, HOLD_ROUNDS, content, emulated);
+		is_intact = is_intact && !memcmp(content, c->page, HELD);
 	}
-	explicit_bzero(found, sizeof(found));
+	explicit_bzero(content, sizeof(content));
 	if (watch >= 0)
 		close(watch);
-	text_add(reply, "{\"held\":%lu,\"kept\":%s,", (unsigned long)ms, kept ? "true" : "false");
+	text_add(reply, "{\"held\":%lu,\"kept\":%s,", (unsigned long)ms, is_intact ? "true" : "false");
 	text_add(reply, "\"address\":%lu,\"watched\":%s,\"emulated\":%s}",
 		 (unsigned long)(uintptr_t)c->page, watch < 0 ? "false" : "true", emulated ? "true" : "false");
 }

@@ -155,13 +155,13 @@ static uint64_t low(uint64_t value, int bytes)
 	return bytes == 8 ? value : value & ((1ull << (8 * bytes)) - 1);
 }
 
-static uint64_t count(const struct kind *wanted, uint64_t *emulated)
+static uint64_t count(const struct kind *chosen, uint64_t *emulated)
 {
 	volatile unsigned int spin;
 	uint64_t seed = 1;
 	pthread_t other;
 
-	kind = wanted;
+	kind = chosen;
 	memset(counter, 0, 16);
 	emulated_rounds = 0;
 	started = over = false;
@@ -182,15 +182,15 @@ static uint64_t count(const struct kind *wanted, uint64_t *emulated)
 	return low(seed, kind->bytes);
 }
 
-static void check(const struct kind *one)
+static void check(const struct kind *checked)
 {
-	uint64_t emulated, got = count(one, &emulated);
+	uint64_t emulated, got = count(checked, &emulated);
 	struct text t = { 0 };
 	char name[128];
 
-	snprintf(name, sizeof(name), "%s: %lu rounds, beside %lu emulated ones", one->name, rounds, emulated);
+	snprintf(name, sizeof(name), "%s: %lu rounds, beside %lu emulated ones", checked->name, rounds, emulated);
 	begin_check(&t, name);
-	text_add(&t, ",\"expected\":\"%lu, and %u beside it\"", low(rounds + emulated, one->bytes), (uint8_t)rounds);
+	text_add(&t, ",\"expected\":\"%lu, and %u beside it\"", low(rounds + emulated, checked->bytes), (uint8_t)rounds);
 	text_add(&t, ",\"got\":\"%lu, and %u beside it\",\"emulated\":%lu}", got, *beside(), emulated);
 	print_line(&t);
 	free(t.data);

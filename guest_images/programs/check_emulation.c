@@ -680,7 +680,7 @@ static void check_on_device(const struct insn *in)
 
 static void check_all(const char *family, uint64_t bytes, const char *pages)
 {
-	bool found = false;
+	bool has_any = false;
 
 	for (const struct insn *in = __start_insns; in < __stop_insns; in++) {
 		if (strcmp(in->family, family) || in->bytes != bytes)
@@ -691,9 +691,9 @@ static void check_all(const char *family, uint64_t bytes, const char *pages)
 			check_on_device(in);
 		else
 			continue;
-		found = true;
+		has_any = true;
 	}
-	if (!found) {
+	if (!has_any) {
 		fprintf(stderr, "no such instructions of %s with %lu bytes\n", family, bytes);
 		exit(2);
 	}

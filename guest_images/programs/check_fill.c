@@ -44,11 +44,11 @@ int main(int argc, char **argv)
 	state = seed;
 	for (uint64_t page = 0; page < pages; page++) {
 		const uint64_t *words = memory + page * WORDS;
-		bool kept = true;
+		bool is_intact = true;
 
 		for (size_t i = 0; i < WORDS; i++)
-			kept &= words[i] == next_random(&state);
-		whole += kept;
+			is_intact &= words[i] == next_random(&state);
+		whole += is_intact;
 		if (pread(pagemap, &entry, sizeof(entry), (off_t)((uintptr_t)words / PAGE * sizeof(entry))) != sizeof(entry))
 			cannot("read /proc/self/pagemap");
 		high += (entry & PRESENT) && (entry & FRAME) * PAGE >= from;

@@ -49,18 +49,18 @@ static void write_msr(uint32_t number, uint64_t value)
 		cannot("write an MSR");
 }
 
-static void request(unsigned long command, uint32_t slot, const void *buffer, struct sealproof_canary *told)
+static void request(unsigned long command, uint32_t slot, const void *buffer, struct sealproof_canary *answer)
 {
-	*told = (struct sealproof_canary){ .slot = slot, .buffer = (uintptr_t)buffer };
-	if (ioctl(device, command, told))
+	*answer = (struct sealproof_canary){ .slot = slot, .buffer = (uintptr_t)buffer };
+	if (ioctl(device, command, answer))
 		cannot("use a page of the module's");
 }
 
 static void look(uint32_t slot, void *page)
 {
-	struct sealproof_canary told;
+	struct sealproof_canary answer;
 
-	request(SEALPROOF_CANARY_READ, slot, page, &told);
+	request(SEALPROOF_CANARY_READ, slot, page, &answer);
 }
 
 static void report(const char *what, const char *page, const char *expected, const char *got)
@@ -128,14 +128,14 @@ static const char *outcome(uint32_t slot, const char *(*judge)(const unsigned ch
 	static unsigned char page[SEALPROOF_PAGE_BYTES];
 	const uint64_t end = clock_ns(CLOCK_MONOTONIC) + patience;
 	const struct timespec nap = { .tv_nsec = 1000000 };
-	const char *found;
+	const char *result;
 
 	do {
 		nanosleep(&nap, NULL);	/* the processor halts, and KVM runs it again */
 		look(slot, page);
-		found = is_zero(page) ? "unchanged" : judge(page);
-	} while (strcmp(found, "written") && clock_ns(CLOCK_MONOTONIC) < end);
-	return found;
+		result = is_zero(page) ? "unchanged" : judge(page);
+	} while (strcmp(result, "written") && clock_ns(CLOCK_MONOTONIC) < end);
+	return result;
 }
 
 static void try(const char *what, uint32_t msr, bool keeps, const char *(*judge)(const unsigned char *page))

@@ -95,15 +95,15 @@ static void report(const char *what, const struct sealproof_string *request, con
 static void in_each_way(void (*check)(struct sealproof_string *request), struct sealproof_string request)
 {
 	for (unsigned int way = 0; way < 16; way++) {
-		struct sealproof_string one = request;
+		struct sealproof_string variant = request;
 
-		one.shared = way & 1;
-		one.by_prefix = way >> 1 & 1;
-		one.backward = way >> 2 & 1;
-		one.offset = way >> 3 & 1 ? SEALPROOF_PAGE_BYTES - 202 : 801;
-		if (one.backward)
-			one.offset += (uint32_t)((one.count - 1) * one.width);
-		check(&one);
+		variant.shared = way & 1;
+		variant.by_prefix = way >> 1 & 1;
+		variant.backward = way >> 2 & 1;
+		variant.offset = way >> 3 & 1 ? SEALPROOF_PAGE_BYTES - 202 : 801;
+		if (variant.backward)
+			variant.offset += (uint32_t)((variant.count - 1) * variant.width);
+		check(&variant);
 	}
 }
 
@@ -148,7 +148,7 @@ static void check_output(struct sealproof_string *request)
 	struct text expected = { 0 }, got = { 0 };
 	int64_t bytes = (int64_t)(request->count * request->width), step = request->backward ? -1 : 1;
 	int64_t last = (int64_t)request->offset + step * (bytes - request->width);
-	uint32_t kept = 0, sent = 0;
+	uint32_t arrived = 0, sent = 0;
 
 	for (size_t i = 0; i < sizeof(memory); i++)
 		memory[i] = (unsigned char)next_random(&seed);
@@ -157,8 +157,8 @@ static void check_output(struct sealproof_string *request)
 	text_add(&expected, ", the port has %x", sent);
 	move(request);
 	add_result(&got, request, request->moved, request->left);
-	by_registers(request->port, request->width, true, &kept, 1);
-	text_add(&got, ", the port has %x", kept);
+	by_registers(request->port, request->width, true, &arrived, 1);
+	text_add(&got, ", the port has %x", arrived);
 	report(request->count == 1 ? "outs" : "rep outs", request, &expected, &got);
 	free(expected.data);
 	free(got.data);

@@ -55,10 +55,10 @@ int main(int argc, char **argv)
 		memcpy(page, pattern, sizeof(pattern));
 		user.buffer = (uintptr_t)page;
 		request(fd, SEALPROOF_CANARY_SHARE, &user, "share a page of the caller's");
-		int kept = !memcmp(page, pattern, sizeof(pattern));
+		int is_intact = !memcmp(page, pattern, sizeof(pattern));
 
 		request(fd, SEALPROOF_CANARY_UNSHARE, &user, "take back a page of the caller's");
-		whole_user += kept && !memcmp(page, pattern, sizeof(pattern));
+		whole_user += is_intact && !memcmp(page, pattern, sizeof(pattern));
 
 		kernel.buffer = 0;
 		request(fd, SEALPROOF_CANARY_SHARE, &kernel, "share a page of the kernel's");

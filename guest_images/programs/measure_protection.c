@@ -116,11 +116,11 @@ struct vm {
 
 static void stay_on(int cpu)
 {
-	cpu_set_t one;
+	cpu_set_t cpus;
 
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	if (sched_setaffinity(0, sizeof(one), &one))
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	if (sched_setaffinity(0, sizeof(cpus), &cpus))
 		cannot("stay on one processor");
 }
 
@@ -224,12 +224,12 @@ static void touch_all(struct vm *vm)
 enum kind { TLB, CALLS, KINDS };
 static const char *const labels[] = { "TLB:", "CAL:" };
 
-static void read_interrupts(uint64_t found[KINDS][CPUS])
+static void read_interrupts(uint64_t counts[KINDS][CPUS])
 {
 	FILE *const file = fopen("/proc/interrupts", "re");
 	char line[8192];
 
-	memset(found, 0, sizeof(uint64_t) * KINDS * CPUS);
+	memset(counts, 0, sizeof(uint64_t) * KINDS * CPUS);
 	while (file && fgets(line, sizeof(line), file)) {
 		for (int kind = 0; kind < KINDS; kind++) {
 			char *at = strstr(line, labels[kind]);
@@ -240,7 +240,7 @@ static void read_interrupts(uint64_t found[KINDS][CPUS])
 			for (int column = 0; column < CPUS; column++) {
 				char *end;
 
-				found[kind][column] = strtoull(at, &end, 10);
+				counts[kind][column] = strtoull(at, &end, 10);
 				if (end == at)
 					break;
 				at = end;
@@ -252,22 +252,22 @@ static void read_interrupts(uint64_t found[KINDS][CPUS])
 	fclose(file);
 }
 
-static void count_interrupts(uint64_t before[KINDS][CPUS], int cpu, uint64_t found[KINDS])
+static void count_interrupts(uint64_t before[KINDS][CPUS], int cpu, uint64_t counts[KINDS])
 {
 	const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	uint64_t after[KINDS][CPUS];
 
 	read_interrupts(after);
-	found[TLB] = 0;
-	found[CALLS] = UINT64_MAX;
+	counts[TLB] = 0;
+	counts[CALLS] = UINT64_MAX;
 	for (int other = 0; other < cpus && other < CPUS; other++) {
 		const uint64_t flushes = after[TLB][other] - before[TLB][other];
 		const uint64_t calls = after[CALLS][other] - before[CALLS][other];
 
 		if (other == cpu)
 			continue;
-		found[TLB] = flushes > found[TLB] ? flushes : found[TLB];
-		found[CALLS] = calls < found[CALLS] ? calls : found[CALLS];
+		counts[TLB] = flushes > counts[TLB] ? flushes : counts[TLB];
+		counts[CALLS] = calls < counts[CALLS] ? calls : counts[CALLS];
 	}
 }
 
@@ -369,12 +369,12 @@ static void *watch(void *unused)
 		cannot("come before all others");
 	clock_gettime(CLOCK_MONOTONIC, &next);
 	while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
-		const uint64_t wanted = (uint64_t)next.tv_sec * 1000000000 + (uint64_t)next.tv_nsec + TICK_NS;
+		const uint64_t due = (uint64_t)next.tv_sec * 1000000000 + (uint64_t)next.tv_nsec + TICK_NS;
 
-		next.tv_sec = (time_t)(wanted / 1000000000);
-		next.tv_nsec = (long)(wanted % 1000000000);
+		next.tv_sec = (time_t)(due / 1000000000);
+		next.tv_nsec = (long)(due % 1000000000);
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
-		const uint64_t late = clock_ns(CLOCK_MONOTONIC) - wanted;
+		const uint64_t late = clock_ns(CLOCK_MONOTONIC) - due;
 
 		if (late > __atomic_load_n(&latest, __ATOMIC_RELAXED))
 			__atomic_store_n(&latest, late, __ATOMIC_RELAXED);

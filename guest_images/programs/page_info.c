@@ -115,10 +115,10 @@ static void do_mappings(int argc, char **args, struct text *reply)
 }
 
 /*
- * What KVM's debugfs has in a file of that name of the process's VM: into `said`, which stays as it is where there is
+ * What KVM's debugfs has in a file of that name of the process's VM: into `content`, which stays as it is where there is
  * none.
  */
-static void read_debugfs(const char *name, char *said, size_t room)
+static void read_debugfs(const char *name, char *content, size_t room)
 {
 	DIR *kvm = opendir(KVM_DEBUGFS);
 	struct dirent *entry;
@@ -132,7 +132,7 @@ static void read_debugfs(const char *name, char *said, size_t room)
 		FILE *file = fopen(path, "re");
 
 		if (file) {
-			said[fread(said, 1, room - 1, file)] = 0;
+			content[fread(content, 1, room - 1, file)] = 0;
 			fclose(file);
 		}
 	}
@@ -143,22 +143,22 @@ static void read_debugfs(const char *name, char *said, size_t room)
 /* protection: what KVM's debugfs tells of the process's VM; empty where it tells nothing. */
 static void do_protection(int argc, char **args, struct text *reply)
 {
-	char said[1024] = "";
+	char content[1024] = "";
 
 	(void)argc, (void)args;
-	read_debugfs("protected_memory", said, sizeof(said));
+	read_debugfs("protected_memory", content, sizeof(content));
 	text_add(reply, "{\"protection\":");
-	text_add_string(reply, said);
+	text_add_string(reply, content);
 	text_add(reply, "}");
 }
 
 /* One of KVM's counts, of all virtual CPUs; 0 when it has none. */
 static unsigned long count_of(const char *name)
 {
-	char said[32] = "0";
+	char content[32] = "0";
 
-	read_debugfs(name, said, sizeof(said));
-	return strtoul(said, NULL, 10);
+	read_debugfs(name, content, sizeof(content));
+	return strtoul(content, NULL, 10);
 }
 
 /* exits: how KVM_RUN has ended in the process, and how many instructions KVM's emulator carried out, and could not. */
@@ -178,12 +178,12 @@ static void do_exits(int argc, char **args, struct text *reply)
 	text_add(reply, "{\"exits\":%llu,\"device\":%llu,\"missed\":%u,\"noted\":%llu,\"last\":[", exits.exits, exits.device,
 		 exits.missed, exits.noted);
 	for (uint64_t n = exits.noted > SEALPROOF_EXITS_KEPT ? exits.noted - SEALPROOF_EXITS_KEPT : 0; n < exits.noted; n++) {
-		const struct sealproof_exit *one = &exits.last[n % SEALPROOF_EXITS_KEPT];
+		const struct sealproof_exit *exit = &exits.last[n % SEALPROOF_EXITS_KEPT];
 
 		text_add(reply,
 			 "%s{\"reason\":%u,\"result\":%d,\"suberror\":%u,\"is_write\":%s,\"gpa\":%llu,\"length\":%u}",
-			 reply->data[reply->len - 1] == '[' ? "" : ",", one->reason, one->result, one->suberror,
-			 one->is_write ? "true" : "false", one->gpa, one->length);
+			 reply->data[reply->len - 1] == '[' ? "" : ",", exit->reason, exit->result, exit->suberror,
+			 exit->is_write ? "true" : "false", exit->gpa, exit->length);
 	}
 	text_add(reply, "],\"emulated\":%lu,\"not_emulated\":%lu}", count_of("insn_emulation"),
 		 count_of("insn_emulation_fail"));
@@ -192,7 +192,7 @@ static void do_exits(int argc, char **args, struct text *reply)
 /* tail PATH OFFSET: how long a file is, and what it has from there on, 1 MiB at most. */
 static void do_tail(int argc, char **args, struct text *reply)
 {
-	static char said[(1 << 20) + 1];
+	static char content[(1 << 20) + 1];
 	FILE *file = fopen(args[0], "re");
 	uint64_t offset;
 
@@ -203,8 +203,8 @@ static void do_tail(int argc, char **args, struct text *reply)
 		reply_errno(reply, args[0], errno);
 	} else {
 		text_add(reply, "{\"size\":%ld,\"text\":", ftell(file));
-		said[fseek(file, (long)offset, SEEK_SET) ? 0 : fread(said, 1, sizeof(said) - 1, file)] = 0;
-		text_add_string(reply, said);
+		content[fseek(file, (long)offset, SEEK_SET) ? 0 : fread(content, 1, sizeof(content) - 1, file)] = 0;
+		text_add_string(reply, content);
 		text_add(reply, "}");
 	}
 	if (file)

@@ -25,7 +25,7 @@ int main(int argc, char **argv)
 	const unsigned char preempted = PREEMPTED;
 	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
 	unsigned long asked = 0;
-	unsigned char found;
+	unsigned char byte;
 	char path[64];
 
 	if (argc != 3) {
@@ -41,11 +41,11 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	do {
 		for (int left = STORES; left; left--) {
-			if (pread(memory, &found, 1, (off_t)address + BYTE_AT) != 1)
+			if (pread(memory, &byte, 1, (off_t)address + BYTE_AT) != 1)
 				cannot("look what the guest says");
-			if (found == PREEMPTED)	/* a store would take away what is asked for meanwhile */
+			if (byte == PREEMPTED)	/* a store would take away what is asked for meanwhile */
 				continue;
-			asked += (found & FLUSH_TLB) != 0;
+			asked += (byte & FLUSH_TLB) != 0;
 			if (pwrite(memory, &preempted, 1, (off_t)address + BYTE_AT) != 1)
 				cannot("tell the guest");
 		}

@@ -73,11 +73,11 @@ static program *ours(const char *path, const char **name)
 {
 	char self[PATH_MAX];
 	ssize_t len = readlink("/proc/self/exe", self, sizeof(self));
-	program *found = program_of(path, name);
+	program *result = program_of(path, name);
 	size_t folder = (size_t)(*name - path);
 
-	return found && len > (ssize_t)folder && folder && self[folder - 1] == '/' &&
-		!memchr(self + folder, '/', (size_t)len - folder) && !memcmp(self, path, folder) ? found : NULL;
+	return result && len > (ssize_t)folder && folder && self[folder - 1] == '/' &&
+		!memchr(self + folder, '/', (size_t)len - folder) && !memcmp(self, path, folder) ? result : NULL;
 }
 
 int main(int argc, char **argv)

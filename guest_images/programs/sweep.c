@@ -53,7 +53,7 @@ static int device;	/* or file, by which the way goes */
 
 struct vm {
 	int fd, oracle;
-	struct sealproof_vm told;
+	struct sealproof_vm state;
 	struct sealproof_slot slots[ROOM];
 	struct sealproof_pages shared[ROOM];
 };
@@ -70,7 +70,7 @@ static int open_path(const char *path)
 /* Our own descriptor of the VM that the process has; it must have one and no more. */
 static int vm_of(pid_t pid)
 {
-	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0), found = -1;
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0), vm = -1;
 
 	if (pidfd < 0)
 		cannot("open the process");
@@ -82,32 +82,32 @@ static int vm_of(pid_t pid)
 
 		if (len != (ssize_t)strlen(KVM_VM) || memcmp(target, KVM_VM, (size_t)len))
 			continue;
-		if (found >= 0) {
+		if (vm >= 0) {
 			errno = EMLINK;
 			cannot("tell its VMs apart");
 		}
-		found = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
-		if (found < 0)
+		vm = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+		if (vm < 0)
 			cannot("get the VM's descriptor");
 	}
 	close(pidfd);
-	if (found < 0) {
+	if (vm < 0) {
 		errno = ENOENT;
 		cannot("find a VM in the process");
 	}
-	return found;
+	return vm;
 }
 
 static void ask(struct vm *vm)
 {
-	vm->told = (struct sealproof_vm){
+	vm->state = (struct sealproof_vm){
 		.fd = (uint32_t)vm->fd,
 		.slots = ROOM,
 		.slot_buffer = (uintptr_t)vm->slots,
 		.shared = ROOM,
 		.shared_buffer = (uintptr_t)vm->shared,
 	};
-	if (ioctl(vm->oracle, SEALPROOF_VM, &vm->told))
+	if (ioctl(vm->oracle, SEALPROOF_VM, &vm->state))
 		cannot("ask KVM about the VM");
 }
 
@@ -128,7 +128,7 @@ static void add_page(uint64_t gpa, uint64_t address)
 
 static bool is_in(const struct vm *vm, uint32_t space, uint64_t gpa)
 {
-	for (uint64_t i = 0; i < vm->told.slots; i++) {
+	for (uint64_t i = 0; i < vm->state.slots; i++) {
 		const struct sealproof_slot *slot = &vm->slots[i];
 
 		if (slot->space == space && gpa >= slot->gpa && gpa - slot->gpa < slot->pages * PAGE)
@@ -147,7 +147,7 @@ static int by_gpa(const void *a, const void *b)
 /* System management mode sees most memory as the processor does: only what it alone has is added. */
 static void add_slots(const struct vm *vm)
 {
-	for (uint64_t i = 0; i < vm->told.slots; i++) {
+	for (uint64_t i = 0; i < vm->state.slots; i++) {
 		const struct sealproof_slot *slot = &vm->slots[i];
 
 		for (uint64_t at = 0; at < slot->pages * PAGE; at += PAGE) {
@@ -353,7 +353,7 @@ static void sweep(const struct way *way)
 static void add_slot_list(struct text *t, const struct vm *vm)
 {
 	text_add(t, ",\"slots\":[");
-	for (uint64_t i = 0; i < vm->told.slots; i++) {
+	for (uint64_t i = 0; i < vm->state.slots; i++) {
 		const struct sealproof_slot *slot = &vm->slots[i];
 
 		text_add(t, "%s[%llu,%llu,%llu,%u,%u]", i ? "," : "", slot->gpa, slot->pages, slot->address,
@@ -365,7 +365,7 @@ static void add_slot_list(struct text *t, const struct vm *vm)
 static void add_shared(struct text *t, const char *key, const struct vm *vm)
 {
 	text_add(t, ",\"%s\":[", key);
-	for (uint64_t i = 0; i < vm->told.shared; i++)
+	for (uint64_t i = 0; i < vm->state.shared; i++)
 		text_add(t, "%s[%llu,%llu]", i ? "," : "", vm->shared[i].gfn * PAGE, vm->shared[i].pages);
 	text_add(t, "]");
 }
@@ -467,7 +467,7 @@ int main(int argc, char **argv)
 		after.oracle = before.oracle;
 		after.fd = before.fd;
 		ask(&after);
-		text_add(&t, ",\"protected\":%s", before.told.protected ? "true" : "false");
+		text_add(&t, ",\"protected\":%s", before.state.protected ? "true" : "false");
 		add_slot_list(&t, &before);
 		add_shared(&t, "shared", &before);
 		add_shared(&t, "still_shared", &after);

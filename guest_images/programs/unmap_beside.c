@@ -23,11 +23,11 @@ static volatile bool runs, over;
 
 static void run_on(int cpu)
 {
-	cpu_set_t one;
+	cpu_set_t cpus;
 
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	if (sched_setaffinity(0, sizeof(one), &one))
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	if (sched_setaffinity(0, sizeof(cpus), &cpus))
 		cannot("run on that processor");
 }
 
@@ -56,12 +56,12 @@ static unsigned long interrupts(void)
 {
 	FILE *file = fopen("/proc/interrupts", "re");
 	unsigned long first, second = 0;
-	bool found = false;
+	bool has_row = false;
 	char text[512];
 
-	while (file && !found && fgets(text, sizeof(text), file))
-		found = sscanf(text, " TLB: %lu %lu", &first, &second) == 2;
-	if (!found)
+	while (file && !has_row && fgets(text, sizeof(text), file))
+		has_row = sscanf(text, " TLB: %lu %lu", &first, &second) == 2;
+	if (!has_row)
 		cannot("read how often a processor flushed its TLB");
 	fclose(file);
 	return second;

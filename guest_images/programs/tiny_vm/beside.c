@@ -23,7 +23,7 @@ enum { RUN_BESIDE = 0xf000, HOLD_PAGE, LOOK_AT_HELD };
 static GUEST void second_stores_into_no_old_page(void)
 {
 	volatile uint32_t *const stored = (uint32_t *)(uint64_t)STORED_AT;
-	uint64_t seen = 0, failed = 0;
+	uint64_t late_stores = 0, failed = 0;
 
 	start_second_at(storing_code, storing_end);
 	service(RUN_BESIDE);
@@ -37,11 +37,11 @@ static GUEST void second_stores_into_no_old_page(void)
 		*stored = 0;
 		while (*stored != SECRET_WORD)
 			asm volatile("pause");
-		seen += service(LOOK_AT_HELD);
+		late_stores += service(LOOK_AT_HELD);
 	}
 	tell("requests that fail", 0, failed);
 	tell("times that the VMM has what the second processor stores into a page that was taken back",
-	     way == PLAIN ? ROUNDS : 0, seen);
+	     way == PLAIN ? ROUNDS : 0, late_stores);
 }
 
 static uint64_t serve_beside(struct vm *vm, uint32_t what)

@@ -8,7 +8,7 @@
 #include "refusals.h"
 #include "reset.h"
 #include "second.h"
-#include "told.h"
+#include "disclosures.h"
 #include "shutdown.h"
 
 #define MEMORY_FAULT 39	/* an exit: Documentation/virt/kvm/api.rst KVM_EXIT_MEMORY_FAULT */
@@ -119,11 +119,11 @@ static bool note_exit(struct vm *vm)
 		vm->priorities += vm->run->tpr_access.rip != 0;
 		return true;
 	case KVM_EXIT_X86_WRMSR:
-		vm->told += size > 0 && memmem(vm->run, (size_t)size, &secret, sizeof(secret));
+		vm->disclosed += size > 0 && memmem(vm->run, (size_t)size, &secret, sizeof(secret));
 		vm->run->msr.error = 0;
 		return true;
 	case KVM_EXIT_XEN:
-		vm->told += size > 0 && memmem(vm->run, (size_t)size, &secret, sizeof(secret));
+		vm->disclosed += size > 0 && memmem(vm->run, (size_t)size, &secret, sizeof(secret));
 		vm->run->xen.u.hcall.result = 0;
 		return true;
 	default:
@@ -136,9 +136,9 @@ static uint64_t memory_fault(const struct kvm_run *run)
 {
 	const struct {
 		uint64_t flags, gpa, size;
-	} *const told = (const void *)&run->hw;	/* all exits begin there; the headers may not know this one */
+	} *const fault_exit = (const void *)&run->hw;	/* all exits begin there; the headers may not know this one */
 
-	return run->exit_reason == MEMORY_FAULT ? told->gpa & -(uint64_t)PAGE : ~0ull;
+	return run->exit_reason == MEMORY_FAULT ? fault_exit->gpa & -(uint64_t)PAGE : ~0ull;
 }
 
 /* Whether an access that comes to the VMM is one to the row's device. */

@@ -22,7 +22,7 @@
  */
 static GUEST void failure_opens_nothing(void)
 {
-	uint64_t failed = 0, kept = 0;	/* requests to share that failed; whether the last one to take back did */
+	uint64_t failed = 0, shared_still = 0;	/* requests to share that failed; whether the last one to take back did */
 
 	fill_pages(RANGE_AT, SEAL_PAGES, OLD_WORD);
 	service(SEAL);
@@ -31,7 +31,7 @@ static GUEST void failure_opens_nothing(void)
 			failed++;
 			continue;
 		}
-		kept = change(HC_UNSHARE, RANGE_AT, SEAL_PAGES) ? SEAL_PAGES : 0;
+		shared_still = change(HC_UNSHARE, RANGE_AT, SEAL_PAGES) ? SEAL_PAGES : 0;
 	}
 	const uint64_t loads = service(COUNT_LOADS);
 
@@ -39,7 +39,7 @@ static GUEST void failure_opens_nothing(void)
 		tell("loads of the VMM that got through, some", 1, loads != 0);
 	tell("loads of the VMM that got through, where each request failed", 0, failed == SEAL_ROUNDS ? loads : 0);
 	/* The VMM may keep what the guest has shared; the guest is told. */
-	tell("reached in the end", EACH(way == PLAIN ? SEAL_PAGES : kept), reached(RANGE_AT, SEAL_PAGES));
+	tell("reached in the end", EACH(way == PLAIN ? SEAL_PAGES : shared_still), reached(RANGE_AT, SEAL_PAGES));
 	tell("whole in the end", SEAL_PAGES, whole_pages(RANGE_AT, SEAL_PAGES, OLD_WORD));
 }
 

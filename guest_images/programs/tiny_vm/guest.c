@@ -159,10 +159,10 @@ GUEST void ask_for_protection(const void *operand, uint64_t pages, const void *m
 
 GUEST void prepare_faults(void)
 {
-	const struct segment_descriptor_table told = { sizeof(gates) - 1, (uint64_t)gates };
+	const struct segment_descriptor_table table_of_gates = { sizeof(gates) - 1, (uint64_t)gates };
 
 	for (int vector = 0; vector < 256; vector++)
 		set_gate(vector, vectors + 16 * vector, vector == 0x80 ? 3 : 0);
 	task_state.rsp0 = (uint64_t)(stack + sizeof(stack) / 2);
-	asm volatile("lidt %0" : : "m"(told));
+	asm volatile("lidt %0" : : "m"(table_of_gates));
 }

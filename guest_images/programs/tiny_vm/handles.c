@@ -21,7 +21,7 @@
 /* The host takes what it can of shared pages, the guest takes them back and writes something else there. */
 static GUEST void handles_are_dead(bool at_once)
 {
-	const uint64_t pages = (uint64_t)operands, seen = way == PRIVATE ? 0 : PAGE;
+	const uint64_t pages = (uint64_t)operands, reached_bytes = way == PRIVATE ? 0 : PAGE;
 
 	tell("to share the pages", 0, change(HC_SHARE, pages, HELD_PAGES));
 	for (unsigned int page = 0; page < HELD_PAGES; page++)
@@ -39,10 +39,10 @@ static GUEST void handles_are_dead(bool at_once)
 		tell("a page as the guest left it", 1, whole_pages(pages + page * PAGE, 1, OLD_WORD));
 		fill_pages(pages + page * PAGE, 1, NEW_WORD);
 	}
-	tell("bytes of what the guest wrote since, by the pin", seen, service(LOOK_BY_PIN));
-	tell("bytes of what the guest wrote since, by the pipe", seen, service(LOOK_BY_PIPE));
-	tell("bytes of what the guest wrote since, by the second VM", seen, service(LOOK_BY_VM));
-	tell("bytes of what the guest wrote since, by the buffer", seen, service(LOOK_BY_BUFFER));
+	tell("bytes of what the guest wrote since, by the pin", reached_bytes, service(LOOK_BY_PIN));
+	tell("bytes of what the guest wrote since, by the pipe", reached_bytes, service(LOOK_BY_PIPE));
+	tell("bytes of what the guest wrote since, by the second VM", reached_bytes, service(LOOK_BY_VM));
+	tell("bytes of what the guest wrote since, by the buffer", reached_bytes, service(LOOK_BY_BUFFER));
 	for (unsigned int page = 0; page < HELD_PAGES; page++)
 		tell("a page as the guest wrote it last", 1, whole_pages(pages + page * PAGE, 1, NEW_WORD));
 }
@@ -178,41 +178,41 @@ static uint64_t take_handles(const struct vm *vm)
 {
 	struct pin_longterm_test pin = { (uintptr_t)at(vm, operands[PIN_PAGE]), PAGE, 1 };	/* to write */
 	struct iovec vector = { at(vm, operands[PIPE_PAGE]), PAGE };
-	uint64_t got = 0;
+	uint64_t handles = 0;
 
 	held.pins = open("/sys/kernel/debug/gup_test", O_RDWR | O_CLOEXEC);
 	if (held.pins < 0 || pipe2(held.pipe, O_CLOEXEC | O_NONBLOCK))
 		cannot("open /sys/kernel/debug/gup_test, and a pipe");
-	got |= !ioctl(held.pins, PIN_LONGTERM_TEST_START, &pin) ? 1 : 0;
-	got |= vmsplice(held.pipe[1], &vector, 1, 0) == (ssize_t)PAGE ? 2 : 0;
+	handles |= !ioctl(held.pins, PIN_LONGTERM_TEST_START, &pin) ? 1 : 0;
+	handles |= vmsplice(held.pipe[1], &vector, 1, 0) == (ssize_t)PAGE ? 2 : 0;
 	make_second_vm(vm, at(vm, operands[VM_PAGE]));
-	got |= second_vm_copies() && *(uint64_t *)(held.memory + COPY_TO) == OLD_WORD ? 4 : 0;
-	got |= register_buffer(at(vm, operands[BUFFER_PAGE])) ? 8 : 0;
-	return got;
+	handles |= second_vm_copies() && *(uint64_t *)(held.memory + COPY_TO) == OLD_WORD ? 4 : 0;
+	handles |= register_buffer(at(vm, operands[BUFFER_PAGE])) ? 8 : 0;
+	return handles;
 }
 
 static uint64_t serve_handles(struct vm *vm, uint32_t what)
 {
-	static unsigned char seen[PAGE];
-	uint64_t buffer = (uintptr_t)seen;
+	static unsigned char content[PAGE];
+	uint64_t buffer = (uintptr_t)content;
 
-	memset(seen, 0, sizeof(seen));
+	memset(content, 0, sizeof(content));
 	switch (what) {
 	case TAKE_HANDLES:
 		return take_handles(vm);
 	case LOOK_BY_PIN:
 		if (ioctl(held.pins, PIN_LONGTERM_TEST_READ, &buffer))
 			cannot("read what is pinned");
-		return new_bytes(seen);
+		return new_bytes(content);
 	case LOOK_BY_PIPE:
-		if (read(held.pipe[0], seen, sizeof(seen)) != sizeof(seen))
+		if (read(held.pipe[0], content, sizeof(content)) != sizeof(content))
 			cannot("read a page from the pipe");
-		return new_bytes(seen);
+		return new_bytes(content);
 	case LOOK_BY_BUFFER:
 		if (buffer_is_written(at(vm, operands[BUFFER_PAGE])) &&
-		    read(held.copied[0], seen, sizeof(seen)) != sizeof(seen))
+		    read(held.copied[0], content, sizeof(content)) != sizeof(content))
 			cannot("read the buffer from a pipe");
-		return new_bytes(seen);
+		return new_bytes(content);
 	default:
 		second_vm_copies();	/* it may be refused */
 		return new_bytes(held.memory + COPY_TO);

@@ -277,7 +277,7 @@ static uint64_t hide_apic(const struct vm *vm)
 
 static uint64_t serve_interrupts(struct vm *vm, uint32_t what)
 {
-	const struct kvm_interrupt one = { UPCALL_VECTOR };
+	const struct kvm_interrupt interrupt = { UPCALL_VECTOR };
 
 	switch (what) {
 	case INTERRUPT:
@@ -300,7 +300,7 @@ static uint64_t serve_interrupts(struct vm *vm, uint32_t what)
 	case HIDE_APIC:
 		return hide_apic(vm);
 	default:
-		if (ioctl(vm->cpu, KVM_INTERRUPT, &one))
+		if (ioctl(vm->cpu, KVM_INTERRUPT, &interrupt))
 			cannot("interrupt the virtual CPU");
 		return 0;
 	}

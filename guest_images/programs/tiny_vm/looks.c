@@ -7,7 +7,7 @@
 #include "looks.h"
 #include "modes.h"
 #include "shutdown.h"
-#include "told.h"
+#include "disclosures.h"
 
 static __thread sigjmp_buf after_fault;
 static __thread volatile sig_atomic_t expects_fault;
@@ -107,24 +107,24 @@ void report_hex(struct text *line, const char *name, uint64_t expected, uint64_t
 	report_text(line, name, words[0], words[1]);
 }
 
-static void report_found(struct text *line, const struct report *told)
+static void report_found(struct text *line, const struct report *guest_report)
 {
-	for (uint32_t i = 0; i < told->found_count && i < sizeof(told->found) / sizeof(*told->found); i++)
-		report_hex(line, told->found[i].name, told->found[i].expected, told->found[i].got);
+	for (uint32_t i = 0; i < guest_report->found_count && i < sizeof(guest_report->found) / sizeof(*guest_report->found); i++)
+		report_hex(line, guest_report->found[i].name, guest_report->found[i].expected, guest_report->found[i].got);
 }
 
 void report_all(struct text *line, const struct vm *vm)
 {
-	const struct report *const told = vm->over ? &vm->report : at(vm, &shared.report);
+	const struct report *const guest_report = vm->over ? &vm->report : at(vm, &shared.report);
 
 	report_text(line, "exits that must not be", "", vm->wrong);
 	if (vm->again) {
 		report_found(line, &vm->report);
-		report_hex(line, "requests of the next guest for protection", 0, told->enabled);
+		report_hex(line, "requests of the next guest for protection", 0, guest_report->enabled);
 	}
-	report_found(line, told);
+	report_found(line, guest_report);
 	for (const struct word *word = row->words; word && word->name; word++)
-		report_hex(line, word->name, word->expected, told->word[word - row->words]);
+		report_hex(line, word->name, word->expected, guest_report->word[word - row->words]);
 	if (row->refused)	/* where the guest may end without a word of its own, it must have come so far */
 		report_text(line, "the VMM has done what the guest was to meet", "yes", vm->served ? "yes" : "no");
 	if (row->ends_at && way != PLAIN)

@@ -25,7 +25,7 @@ int main(int argc, char **argv)
 	struct sigaction on_kick = { .sa_handler = take_kick };
 	static struct vm vm;
 	struct text line = { 0 };
-	bool known = false;
+	bool has_way = false;
 
 	program = argv[0];
 	for (const struct row *any = next_row(NULL); argc == 3 && any; any = next_row(any)) {
@@ -35,10 +35,10 @@ int main(int argc, char **argv)
 	for (unsigned int i = 0; argc == 3 && i < sizeof(ways) / sizeof(*ways); i++) {
 		if (!strcmp(argv[2], ways[i])) {
 			way = (enum way)i;
-			known = true;
+			has_way = true;
 		}
 	}
-	if (!row || !known) {
+	if (!row || !has_way) {
 		fprintf(stderr, "usage: tiny_vm ROW plain|private|shared\nrows:");
 		for (const struct row *any = next_row(NULL); any; any = next_row(any))
 			fprintf(stderr, " %s", any->name);

@@ -491,19 +491,19 @@ static uint64_t count_exits(const struct vm *vm)
 	const int file = ioctl(vm->cpu, KVM_GET_STATS_FD, 0);
 	struct kvm_stats_header header;
 	unsigned char room[sizeof(struct kvm_stats_desc) + 256];
-	struct kvm_stats_desc *const one = (struct kvm_stats_desc *)room;
+	struct kvm_stats_desc *const description = (struct kvm_stats_desc *)room;
 	uint64_t value;
 
 	if (file < 0 || pread(file, &header, sizeof(header), 0) != sizeof(header) || header.name_size > 256)
 		cannot("read the processor's statistics");
-	const size_t size = sizeof(*one) + header.name_size;
+	const size_t size = sizeof(*description) + header.name_size;
 
 	for (uint32_t i = 0; i < header.num_desc; i++) {
 		if (pread(file, room, size, header.desc_offset + (off_t)(i * size)) != (ssize_t)size)
 			break;
-		if (strcmp(one->name, "exits"))
+		if (strcmp(description->name, "exits"))
 			continue;
-		if (pread(file, &value, sizeof(value), header.data_offset + (off_t)one->offset) != sizeof(value))
+		if (pread(file, &value, sizeof(value), header.data_offset + (off_t)description->offset) != sizeof(value))
 			break;
 		close(file);
 		return value;

@@ -105,11 +105,11 @@ static GUEST uint64_t get(uint64_t field)
 }
 
 /* Controls as the processor wants them, and those that it may have. */
-static GUEST void put_controls(uint64_t field, uint32_t msr, uint32_t wanted)
+static GUEST void put_controls(uint64_t field, uint32_t msr, uint32_t controls)
 {
 	const uint64_t may = read_msr(msr);
 
-	put(field, (may | wanted) & may >> 32);
+	put(field, (may | controls) & may >> 32);
 }
 
 static GUEST void prepare_state(void)

@@ -359,13 +359,13 @@ static void *take_processor(void *of)
 static uint64_t compete(struct vm *vm, uint32_t what)
 {
 	pthread_t thread;
-	cpu_set_t one;
+	cpu_set_t cpus;
 
 	if (what != 2)
 		return 0;
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);	/* not just any: guest_images/host/init says why */
-	if (sched_setaffinity(0, sizeof(one), &one))
+	CPU_ZERO(&cpus);
+	CPU_SET(sched_getcpu(), &cpus);	/* not just any: guest_images/host/init says why */
+	if (sched_setaffinity(0, sizeof(cpus), &cpus))
 		cannot("stay on one processor");
 	errno = pthread_create(&thread, NULL, take_processor, vm);
 	if (errno)

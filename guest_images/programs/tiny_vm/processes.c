@@ -64,7 +64,7 @@ struct child_report {
 };
 
 /* A VM in a process of its own. It asks for protection, and ends when it is told to. */
-static void be_vmm(struct child_report *told, bool limited)
+static void be_vmm(struct child_report *child_report, bool limited)
 {
 	static const struct row asks = { "child", nothing_more, .operands = operands, .pages = 1 };
 	static struct vm own;
@@ -83,28 +83,28 @@ static void be_vmm(struct child_report *told, bool limited)
 	}
 	set_mode(&own, MODE64, guest_begins);
 	run_until(&own, PORT_READY);
-	told->enabled = own.wrong[0] ? (uint64_t)-1 : ((struct report *)at(&own, &shared.report))->enabled;
+	child_report->enabled = own.wrong[0] ? (uint64_t)-1 : ((struct report *)at(&own, &shared.report))->enabled;
 	count_reached(at(&own, (void *)((uintptr_t)attempt & ~(uintptr_t)(PAGE - 1))), 1, &loaded, &written);
-	told->loaded = loaded;
-	told->ready = true;
-	while (!told->ends && !alarms)
+	child_report->loaded = loaded;
+	child_report->ready = true;
+	while (!child_report->ends && !alarms)
 		usleep(LOOK_US);
 }
 
-static pid_t start_vmm(struct child_report **told, bool limited)
+static pid_t start_vmm(struct child_report **child_report, bool limited)
 {
 	pid_t child;
 
 	alarm(DEADLINE_S);	/* each has as long as a row */
-	*told = mmap(NULL, sizeof(**told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	child = *told == MAP_FAILED ? -1 : fork();
+	*child_report = mmap(NULL, sizeof(**child_report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	child = *child_report == MAP_FAILED ? -1 : fork();
 	if (child < 0)
 		cannot("have a child");
 	if (!child) {
-		be_vmm(*told, limited);
+		be_vmm(*child_report, limited);
 		_exit(0);
 	}
-	while (!(*told)->ready) {
+	while (!(*child_report)->ready) {
 		if (waitpid(child, NULL, WNOHANG)) {
 			errno = ECHILD;
 			cannot("have a child with a VM");
@@ -114,21 +114,21 @@ static pid_t start_vmm(struct child_report **told, bool limited)
 	return child;
 }
 
-static void end_vmm(pid_t child, struct child_report *told)
+static void end_vmm(pid_t child, struct child_report *child_report)
 {
-	told->ends = true;
+	child_report->ends = true;
 	if (waitpid(child, NULL, 0) != child)
 		cannot("wait for a child");
 }
 
 static uint64_t ask_child(bool limited, uint64_t *loaded)
 {
-	struct child_report *told;
-	const pid_t child = start_vmm(&told, limited);
+	struct child_report *child_report;
+	const pid_t child = start_vmm(&child_report, limited);
 
-	end_vmm(child, told);
-	*loaded = told->loaded;
-	return told->enabled;
+	end_vmm(child, child_report);
+	*loaded = child_report->loaded;
+	return child_report->enabled;
 }
 
 /* Has each other row run, as this one. Return: how many have not ended by themselves. */
@@ -210,7 +210,7 @@ static uint64_t count_left(const struct vm *vm, uint64_t before)
 static uint64_t serve_children(struct vm *vm, uint32_t what)
 {
 	static uint64_t loaded, out;
-	struct child_report *told;
+	struct child_report *child_report;
 	uint64_t answer;
 	pid_t child;
 
@@ -222,9 +222,9 @@ static uint64_t serve_children(struct vm *vm, uint32_t what)
 	case ASK_LIMITED:
 		return ask_child(true, &loaded);
 	case ASK_LIMITED_BESIDE:
-		child = start_vmm(&told, true);
+		child = start_vmm(&child_report, true);
 		answer = ask_child(true, &loaded);
-		end_vmm(child, told);
+		end_vmm(child, child_report);
 		return answer;
 	case RUN_ALL_ROWS:
 		return run_all_rows();

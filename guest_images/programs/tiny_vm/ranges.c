@@ -341,8 +341,8 @@ static uint64_t page_out(const struct vm *vm)
 
 uint64_t serve_ranges(struct vm *vm, uint32_t what)
 {
-	const struct report *const told = at(vm, &shared.report);
-	const void *const first = (void *)(uintptr_t)told->word[0];
+	const struct report *const guest_report = at(vm, &shared.report);
+	const void *const first = (void *)(uintptr_t)guest_report->word[0];
 
 	if (what == COUNT_MAPPINGS)
 		return count_mappings();
@@ -357,7 +357,7 @@ uint64_t serve_ranges(struct vm *vm, uint32_t what)
 		add_memory(vm, 3, 0, EXTRA_SLOT, PAGE, at(vm, (void *)(uintptr_t)RANGE_AT));
 		return 0;
 	}
-	return look_at(at(vm, first), told->word[1], what == COUNT_SPARSE);
+	return look_at(at(vm, first), guest_report->word[1], what == COUNT_SPARSE);
 }
 
 /* A kernel before 6.10 cannot, and to a plain guest it makes no difference. */

@@ -435,7 +435,7 @@ void have_state(void)
 uint64_t ask_state(int cpu)
 {
 	const uint32_t secret = (uint32_t)SECRET;	/* as much as fits into any register */
-	uint64_t told = 0, failed = 0;
+	uint64_t disclosing = 0, failed = 0;
 
 	for (unsigned int i = 0; i < sizeof(gets) / sizeof(*gets); i++) {
 		const int done = gets[i] == KVM_GET_MSRS ? SECRET_MSRS : 0;
@@ -444,9 +444,9 @@ uint64_t ask_state(int cpu)
 		if (done)
 			name_msrs();
 		failed |= (uint64_t)(ioctl(cpu, gets[i], state) != done) << i;
-		told |= (uint64_t)!!memmem(state, STATE_BYTES, &secret, sizeof(secret)) << i;
+		disclosing |= (uint64_t)!!memmem(state, STATE_BYTES, &secret, sizeof(secret)) << i;
 	}
-	return told | failed << 16;
+	return disclosing | failed << 16;
 }
 
 /* A plain guest gets another value into two registers; a private one what would end any other. */

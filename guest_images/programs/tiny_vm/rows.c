@@ -22,14 +22,14 @@
 #include "second.h"
 #include "shutdown.h"
 #include "slots.h"
-#include "told.h"
+#include "disclosures.h"
 #include "twins.h"
 #include "waits.h"
 #include "walk.h"
 
 static const struct row *const tables[] = {
 	walk_rows, modes_rows, nested_rows, nested_vmx_rows, slots_rows, ranges_rows, failures_rows, handles_rows,
-	told_rows, refusals_rows, paravirt_rows, processes_rows, second_rows, twins_rows, hyper_v_rows,
+	disclosures_rows, refusals_rows, paravirt_rows, processes_rows, second_rows, twins_rows, hyper_v_rows,
 	reset_rows, shutdown_rows, waits_rows, interrupts_rows, exchanges_rows, places_rows,
 	replaced_rows, addresses_rows, broken_rows, beside_rows,
 };

@@ -369,21 +369,21 @@ static uint64_t ask_kept(int cpu)
 	} registers[] = { { MSR_PAT, PAT_OF_A_RESET }, { MSR_SYSENTER_CS, 0 }, { MSR_SAVE_AREA, 0 }, { MSR_SMBASE, SMM_BASE } };
 	struct kvm_xcrs xcrs = { 0 };
 	unsigned int i = 0;
-	uint64_t kept = 0;
+	uint64_t unreset = 0;
 
 	for (; i < sizeof(registers) / sizeof(*registers); i++) {
 		struct {
 			struct kvm_msrs head;
 			struct kvm_msr_entry entry;
-		} one = { { .nmsrs = 1 }, { .index = registers[i].number } };
+		} request = { { .nmsrs = 1 }, { .index = registers[i].number } };
 
-		if (ioctl(cpu, KVM_GET_MSRS, &one) != 1)
+		if (ioctl(cpu, KVM_GET_MSRS, &request) != 1)
 			cannot("read a virtual CPU's register");
-		kept |= (uint64_t)(one.entry.data != registers[i].reset) << i;
+		unreset |= (uint64_t)(request.entry.data != registers[i].reset) << i;
 	}
 	if (ioctl(cpu, KVM_GET_XCRS, &xcrs))
 		cannot("read which vector registers a virtual CPU has");
-	return kept | (uint64_t)(xcrs.xcrs[0].value != 1) << i;
+	return unreset | (uint64_t)(xcrs.xcrs[0].value != 1) << i;
 }
 
 /* Then it runs, whatever comes of that. */
@@ -402,19 +402,19 @@ static void reset_machine(struct vm *vm)
 
 static void report_reset(struct text *line, const struct vm *vm)
 {
-	const bool told = way == PLAIN;
+	const bool is_plain = way == PLAIN;
 
-	report_hex(line, "ioctls that tell a secret of the first processor, set to be reset", told ? FIRST_TELLS : 0,
+	report_hex(line, "ioctls that tell a secret of the first processor, set to be reset", is_plain ? FIRST_TELLS : 0,
 		   vm->after_reset[0]);
-	report_hex(line, "ioctls that tell a secret of the first processor, reset", told ? FIRST_TELLS : 0,
+	report_hex(line, "ioctls that tell a secret of the first processor, reset", is_plain ? FIRST_TELLS : 0,
 		   vm->after_reset[1]);
 	report_hex(line, "of PAT, SYSENTER_CS, VM_HSAVE_PA, SMBASE and XCR0 of the first processor, those that are not as after "
-		   "a reset", !told ? 0 : has_svm() ? 0x1f : 0x1b, vm->kept_by_reset);
-	report_hex(line, "KVM_GET_XSAVE tells the upper half of a vector register, set to be reset", told,
+		   "a reset", !is_plain ? 0 : has_svm() ? 0x1f : 0x1b, vm->kept_by_reset);
+	report_hex(line, "KVM_GET_XSAVE tells the upper half of a vector register, set to be reset", is_plain,
 		   vm->upper_after_reset[0]);
-	report_hex(line, "KVM_GET_XSAVE tells the upper half of a vector register, reset", told, vm->upper_after_reset[1]);
+	report_hex(line, "KVM_GET_XSAVE tells the upper half of a vector register, reset", is_plain, vm->upper_after_reset[1]);
 	report_hex(line, "ioctls that tell a secret of the second processor, after the first was reset",
-		   told ? SECOND_TELLS : 0, vm->after_reset[2]);
+		   is_plain ? SECOND_TELLS : 0, vm->after_reset[2]);
 }
 
 uint64_t serve_second(struct vm *vm, uint32_t what)

@@ -76,11 +76,11 @@ static uint64_t read_ring(struct vm *vm, uint32_t what)
 	uint64_t pages = 0;
 
 	(void)what;
-	for (struct kvm_dirty_gfn *one; one = &vm->ring[vm->next % RING_ENTRIES],
-	     __atomic_load_n(&one->flags, __ATOMIC_ACQUIRE) & KVM_DIRTY_GFN_F_DIRTY; vm->next++) {
-		if (one->slot == 1 && one->offset < SLOT_PAGES)
-			pages |= 1ull << one->offset;
-		__atomic_store_n(&one->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
+	for (struct kvm_dirty_gfn *entry; entry = &vm->ring[vm->next % RING_ENTRIES],
+	     __atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE) & KVM_DIRTY_GFN_F_DIRTY; vm->next++) {
+		if (entry->slot == 1 && entry->offset < SLOT_PAGES)
+			pages |= 1ull << entry->offset;
+		__atomic_store_n(&entry->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
 	}
 	if (ioctl(vm->fd, KVM_RESET_DIRTY_RINGS, 0) < 0)
 		cannot("hand back the dirty ring");

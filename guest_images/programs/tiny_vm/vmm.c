@@ -118,12 +118,12 @@ static void offer_hyper_v(struct kvm_cpuid2 *table)
 	};
 
 	for (uint32_t i = 0; i < table->nent; i++) {
-		struct kvm_cpuid_entry2 *const one = &table->entries[i];
+		struct kvm_cpuid_entry2 *const entry = &table->entries[i];
 
-		if (one->function == CPUID_HYPERVISOR)
-			one->eax += CPUID_OF_KVM;
-		if (one->function == CPUID_HYPERVISOR || one->function == CPUID_INTERFACE)
-			one->function += CPUID_OF_KVM;
+		if (entry->function == CPUID_HYPERVISOR)
+			entry->eax += CPUID_OF_KVM;
+		if (entry->function == CPUID_HYPERVISOR || entry->function == CPUID_INTERFACE)
+			entry->function += CPUID_OF_KVM;
 	}
 	for (unsigned int i = 0; i < sizeof(leaves) / sizeof(*leaves) && table->nent < CPUID_ENTRIES; i++)
 		table->entries[table->nent++] = leaves[i];

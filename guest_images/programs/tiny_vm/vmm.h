@@ -29,7 +29,7 @@ struct vm {
 	uint32_t failed;	/* whether one did in the last */
 	int second, third;	/* other processors, where the row has them */
 	struct kvm_run *second_run, *third_run;
-	uint64_t steps, told, managed;	/* exits: for debugging, with the secret, in system management mode */
+	uint64_t steps, disclosed, managed;	/* exits: for debugging, with the secret, in system management mode */
 	uint64_t priorities;	/* exits that tell where the guest uses its task priority */
 	uint64_t given_up;	/* exits because KVM gives up on an instruction, where the row has many */
 	bool served;		/* the row's host side has done something */

@@ -129,33 +129,33 @@ static GUEST void start_that_is_pending_ends_with_a_reset(void)
 
 struct meanwhile meanwhile;
 
-static void keep_back(struct kept_back *kept, unsigned char *page)
+static void keep_back(struct kept_back *page_back, unsigned char *page)
 {
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register range = { .range = { .start = (uintptr_t)page, .len = PAGE },
 					 .mode = UFFDIO_REGISTER_MODE_MISSING };
 
-	kept->page = page;
-	kept->userfault = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	if (kept->userfault < 0 || ioctl(kept->userfault, UFFDIO_API, &api) || madvise(page, PAGE, MADV_DONTNEED) ||
-	    ioctl(kept->userfault, UFFDIO_REGISTER, &range))
+	page_back->page = page;
+	page_back->userfault = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (page_back->userfault < 0 || ioctl(page_back->userfault, UFFDIO_API, &api) || madvise(page, PAGE, MADV_DONTNEED) ||
+	    ioctl(page_back->userfault, UFFDIO_REGISTER, &range))
 		cannot("keep back a page of the VMM's");
 }
 
-static void await_fault(const struct kept_back *kept)
+static void await_fault(const struct kept_back *page_back)
 {
-	struct uffd_msg asked;
+	struct uffd_msg message;
 
-	if (read(kept->userfault, &asked, sizeof(asked)) != sizeof(asked))
+	if (read(page_back->userfault, &message, sizeof(message)) != sizeof(message))
 		cannot("wait for somebody to ask for a page");
 }
 
-static void give_back(const struct kept_back *kept)
+static void give_back(const struct kept_back *page_back)
 {
 	static unsigned char content[PAGE] = { 0xf4, 0xeb, 0xfd };	/* hlt; jmp to it */
-	struct uffdio_copy copy = { .dst = (uintptr_t)kept->page, .src = (uintptr_t)content, .len = PAGE };
+	struct uffdio_copy copy = { .dst = (uintptr_t)page_back->page, .src = (uintptr_t)content, .len = PAGE };
 
-	if (ioctl(kept->userfault, UFFDIO_COPY, &copy))
+	if (ioctl(page_back->userfault, UFFDIO_COPY, &copy))
 		cannot("give back a page of the VMM's");
 }
 

@@ -174,7 +174,7 @@ struct walk_fault {
 	{ { what ", by the processor", what ", by KVM", what ": address and place, by the processor", \
 	    what ": address and place, by KVM" }, __VA_ARGS__ }
 
-static GUEST void fault_once(const struct walk_fault *wanted, bool emulated)
+static GUEST void fault_once(const struct walk_fault *row_fault, bool emulated)
 {
 	static const void *const code[2][ACCESSES] = {
 		{ native_load, native_store, native_add, native_copy, (void *)(WINDOW + PAGE) },
@@ -185,49 +185,49 @@ static GUEST void fault_once(const struct walk_fault *wanted, bool emulated)
 		{ emulated_load_at, emulated_store_at, emulated_add_at, emulated_copy_at, (void *)(WINDOW + PAGE) },
 	};
 	static uint64_t place;
-	const uint64_t at = wanted->access == FETCH ? WINDOW + PAGE : WINDOW;
-	const uint64_t other = wanted->user ? ALIAS + (uint64_t)&place : (uint64_t)&place;
-	uint64_t *const entry[] = { NULL, &table(ENTRIES)[IN_ENTRIES + (wanted->access == FETCH)],
+	const uint64_t at = row_fault->access == FETCH ? WINDOW + PAGE : WINDOW;
+	const uint64_t other = row_fault->user ? ALIAS + (uint64_t)&place : (uint64_t)&place;
+	uint64_t *const entry[] = { NULL, &table(ENTRIES)[IN_ENTRIES + (row_fault->access == FETCH)],
 				    &table(DIRECTORY)[IN_DIRECTORY], &table(POINTERS)[IN_POINTERS], &root[1] };
-	const uint64_t bits = wanted->access == FETCH ? PRESENT | WRITABLE : TABLE;
-	uint64_t begins = (uint64_t)begin[emulated][wanted->access];
+	const uint64_t bits = row_fault->access == FETCH ? PRESENT | WRITABLE : TABLE;
+	uint64_t begins = (uint64_t)begin[emulated][row_fault->access];
 
 	/* What is fetched from is ring 0's own unless the row makes it the user's. */
 	map_window(bits, bits);
 	write_prefix();
-	*entry[wanted->level] = (*entry[wanted->level] & ~wanted->clear) | wanted->set;
+	*entry[row_fault->level] = (*entry[row_fault->level] & ~row_fault->clear) | row_fault->set;
 	flush_tlb();
-	if (wanted->user)
-		attempt_user(code[emulated][wanted->access], at, other);
+	if (row_fault->user)
+		attempt_user(code[emulated][row_fault->access], at, other);
 	else
-		attempt(code[emulated][wanted->access], at, other);
-	if (wanted->user)
+		attempt(code[emulated][row_fault->access], at, other);
+	if (row_fault->user)
 		begins += ALIAS;
 	/* What KVM cannot fetch it does not carry out: the guest's fault is the prefix's, and lies behind it. */
-	if (emulated && wanted->access == FETCH) {
-		tell(wanted->name[1], 6ull << 32, fault.vector << 32 | fault.error);
-		tell(wanted->name[3], begins, fault.rip);
+	if (emulated && row_fault->access == FETCH) {
+		tell(row_fault->name[1], 6ull << 32, fault.vector << 32 | fault.error);
+		tell(row_fault->name[3], begins, fault.rip);
 		return;
 	}
 	/* QEMU's emulation of a processor leaves "present" out where a reserved bit is set. */
 	if (!emulated && fault.error & ERROR_RESERVED)
 		fault.error |= ERROR_PRESENT;
-	tell(wanted->name[emulated], 14ull << 32 | wanted->error, fault.vector << 32 | fault.error);
+	tell(row_fault->name[emulated], 14ull << 32 | row_fault->error, fault.vector << 32 | fault.error);
 	/* The address faulted on, if it came at the instruction's beginning. */
-	tell(wanted->name[2 + emulated], at, fault.vector == 14 && fault.rip == begins ? fault.cr2 : fault.rip);
+	tell(row_fault->name[2 + emulated], at, fault.vector == 14 && fault.rip == begins ? fault.cr2 : fault.rip);
 }
 
-static GUEST void fault_all(const struct walk_fault *wanted, unsigned int count)
+static GUEST void fault_all(const struct walk_fault *faults, unsigned int count)
 {
 	for (unsigned int i = 0; i < count; i++) {
-		fault_once(&wanted[i], false);
-		fault_once(&wanted[i], true);
+		fault_once(&faults[i], false);
+		fault_once(&faults[i], true);
 	}
 }
 
 static GUEST void walk_faults_on_absent(void)
 {
-	static const struct walk_fault wanted[] = {
+	static const struct walk_fault faults[] = {
 		FAULT("load, leaf not present", LOAD, false, 1, PRESENT, 0, NOT_PRESENT_ERROR),
 		FAULT("store, leaf not present", STORE, false, 1, PRESENT, 0, ERROR_WRITE),
 		FAULT("load, directory not present", LOAD, false, 2, PRESENT, 0, NOT_PRESENT_ERROR),
@@ -245,7 +245,7 @@ static GUEST void walk_faults_on_absent(void)
 		      ERROR_PRESENT | ERROR_WRITE | ERROR_USER),
 	};
 
-	fault_all(wanted, sizeof(wanted) / sizeof(*wanted));
+	fault_all(faults, sizeof(faults) / sizeof(*faults));
 	/* Without write protection ring 0 may write to a read-only page. */
 	uint64_t cr0;
 
@@ -260,7 +260,7 @@ static GUEST void walk_faults_on_absent(void)
 
 static GUEST void walk_faults_on_bits(void)
 {
-	static const struct walk_fault wanted[] = {
+	static const struct walk_fault faults[] = {
 		FAULT("fetch, no execution by the leaf", FETCH, false, 1, 0, NO_EXECUTE, ERROR_PRESENT | ERROR_FETCH),
 		FAULT("load, reserved bit of the leaf", LOAD, false, 1, 0, RESERVED, ERROR_PRESENT | ERROR_RESERVED),
 		FAULT("store, reserved bit of the directory", STORE, false, 2, 0, RESERVED,
@@ -274,12 +274,12 @@ static GUEST void walk_faults_on_bits(void)
 		      ERROR_PRESENT | ERROR_RESERVED | ERROR_FETCH),
 	};
 
-	fault_all(wanted, sizeof(wanted) / sizeof(*wanted));
+	fault_all(faults, sizeof(faults) / sizeof(*faults));
 }
 
 static GUEST void walk_obeys_smep_and_smap(void)
 {
-	static const struct walk_fault wanted[] = {
+	static const struct walk_fault faults[] = {
 		FAULT("fetch by ring 0 from ring 3's page", FETCH, false, 1, 0, USER, ERROR_PRESENT | ERROR_FETCH),
 		FAULT("load by ring 0 from ring 3's page", LOAD, false, 1, 0, 0, ERROR_PRESENT),
 		FAULT("store by ring 0 to ring 3's page", STORE, false, 1, 0, 0, ERROR_PRESENT | ERROR_WRITE),
@@ -291,7 +291,7 @@ static GUEST void walk_obeys_smep_and_smap(void)
 	tell("the processor has SMAP", 1, cpuid_word(7, 1) >> 20 & 1);
 	asm volatile("mov %%cr4, %0" : "=r"(cr4));
 	asm volatile("mov %0, %%cr4" : : "r"(cr4 | CR4_SMEP | CR4_SMAP));
-	fault_all(wanted, sizeof(wanted) / sizeof(*wanted));
+	fault_all(faults, sizeof(faults) / sizeof(*faults));
 	map_window(TABLE, TABLE);
 	table(FIRST)[0] = VALUE;
 	asm volatile("stac");

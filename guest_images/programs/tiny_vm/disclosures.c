@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/klog.h>
 
-#include "told.h"
+#include "disclosures.h"
 #include "looks.h"
 #include "nested.h"
 #include "paravirt.h"
@@ -436,7 +436,7 @@ static uint64_t serve_exits(struct vm *vm, uint32_t what)
 		ioctl(vm->cpu, KVM_SET_GUEST_DEBUG, &none);	/* it may be refused */
 		return 0;
 	case COUNT_TOLD:
-		return vm->told;
+		return vm->disclosed;
 	case COUNT_PRIORITIES:
 		return vm->priorities;
 	case DENY_REGISTERS:
@@ -611,7 +611,7 @@ static uint64_t serve_reader(struct vm *vm, uint32_t what)
 	return 0;
 }
 
-const struct row told_rows[] = {
+const struct row disclosures_rows[] = {
 	{ "untold", instruction_is_not_told, .operands = operands, .pages = 1, .gives_up = true },
 	{ "untold-registers", instruction_is_not_told, .operands = operands, .pages = 1, .gives_up = true,
 	  .first = enable_with_registers },

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#ifndef TINY_VM_TOLD_H
-#define TINY_VM_TOLD_H
+#ifndef TINY_VM_DISCLOSURES_H
+#define TINY_VM_DISCLOSURES_H
 
 #include "vmm.h"
 
@@ -10,6 +10,6 @@ void report_untold(struct text *line, const struct vm *vm);
 void report_watched(struct text *line, const struct vm *vm);
 uint64_t serve_timer(struct vm *vm, uint32_t what);
 
-extern const struct row told_rows[];
+extern const struct row disclosures_rows[];
 
 #endif
