@@ -10,7 +10,7 @@ import pytest
 from common.errors import KernelError
 from common.progress import Terminal
 from common.store import Store
-from host_setup.kernel import build, kept, series, source
+from host_setup.kernel import build, kept_build, series, source
 from host_setup.kernel.build import Request
 from host_setup.kernel.kept_build import KeptBuild
 from tests.unit.test_kernel_build import MAKEFILE, MERGE
@@ -33,7 +33,7 @@ def tree(tmp_path: Any) -> Any:
 
 @pytest.fixture
 def make(tree: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(kept, "NEEDS", 0)
+    monkeypatch.setattr(kept_build, "NEEDS", 0)
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", 0)
     store = Store(tmp_path / "cache")
 
