@@ -10,5 +10,5 @@ Avocado is the engine: it queues, spawns, watches and stores. These are its plug
     machines    machines that are reached by SSH, as Avocado's remote spawner wants them
     job         Avocado jobs until no claim is lost any more; the parts out of their results
     speedup     what more machines would bring, computed from measured parts
-    __main__    python -m fleet run | merge | verify | speedup
+    __main__    python -m fleet run | merge | speedup
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``python -m fleet``: spread a sign-off over machines, merge parts, verify signed reports, compute a speed-up."""
+"""``python -m fleet``: spread a sign-off over machines, merge parts, compute a speed-up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from common.numbers import whole_number
 from common.paths import PROJECT, config_root, parse_path, parse_path_elsewhere, require_reports
 from common.program import end_with
 from fleet import job, machines
-from fleet.groups import CONTRACT, groups
+from fleet.groups import groups
 from fleet.merging import sign_merged
 from fleet.plan import say_plan
 from fleet.speedup import table
@@ -25,11 +25,10 @@ from signoff.evidence import read
 from signoff.keys import fingerprint, own_key
 from signoff.overall import Exit
 from signoff.record import new_run_id
-from verifier import __main__ as verifier
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is the verdict's, or the verifier's."""
+    """Run the command; the exit status is the verdict's."""
     arguments = options_parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     return command(arguments)
@@ -41,7 +40,7 @@ def options_parser() -> argparse.ArgumentParser:
 
 
 def command_parsers() -> Mapping[str, argparse.ArgumentParser]:
-    """The command line of each command: run, merge, verify, speedup."""
+    """The command line of each command: run, merge, speedup."""
     return _command_line()[1]
 
 
@@ -115,23 +114,6 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
         metavar="FILE",
         help="TOML file of machines; if it says by which keys they sign (signs_with), a part by any other is refused; "
         "default: sealproof/inventory.toml below $XDG_CONFIG_HOME or ~/.config, if it is there",
-    )
-
-    verify_parser = commands.add_parser(
-        "verify",
-        help="check a signed report against its evidence; exit 0: PROTECTED, 1: NOT PROTECTED, 2: not proven, "
-        "3: not what was signed",
-    )
-    verify_parser.set_defaults(command=_verify)
-    verify_parser.add_argument("folder", type=parse_path, metavar="FOLDER")
-    verify_parser.add_argument(
-        "--key",
-        action="append",
-        metavar="FINGERPRINT",
-        help="fingerprint of the key that signed the report and its parts; default: your own key",
-    )
-    verify_parser.add_argument(
-        "--contract", type=parse_path, default=CONTRACT, metavar="PATH", help="default: this checkout's"
     )
 
     speedup_parser = commands.add_parser(
@@ -224,13 +206,6 @@ def _signing_keys(named: Path | None) -> dict[str, str]:
     if keys:
         keys.setdefault(socket.gethostname(), fingerprint(own_key(config_root()).public_key()))
     return keys
-
-
-def _verify(arguments: argparse.Namespace) -> int:
-    """Have the verifier check a report; it trusts the user's own key and contract."""
-    keys = arguments.key or [fingerprint(own_key(config_root()).public_key())]
-    named = [word for key in keys for word in ("--key", key)]
-    return verifier.main([str(arguments.folder.resolve()), *named, "--contract", str(arguments.contract)])
 
 
 def _speedup(arguments: argparse.Namespace) -> int:

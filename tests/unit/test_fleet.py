@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from cli import verify
 from common.errors import UserInputError
 from common.paths import PROJECT
 from fleet import job, machines, runner
@@ -33,6 +34,7 @@ from signoff.evidence import read
 from signoff.keys import fingerprint, own_key
 from signoff.verdict import Status
 from tests.unit.fleet_samples import FIRST, KEY, SECOND, THIRD, WELL, part
+from verifier import __main__ as verifier
 
 CLAIMS = load(PROJECT / "tests_e2e" / "contract").claims
 HEALTH_FILE = "tests_e2e/health/test_health.py"
@@ -353,16 +355,16 @@ def test_merge_and_verify_by_command(home: Path, capsys: pytest.CaptureFixture[s
     run = (home / "reports" / "latest").resolve()
     assert json.loads((run / "record.json").read_text())["commit"] == "0" * 40  # of the parts, not of this checkout
     contract = ["--contract", str(run / "contract")]
-    assert main(["verify", str(run), *contract]) == 2
+    assert verify.main([str(run), *contract]) == 2
     assert "machine         one, two" in capsys.readouterr().out
-    assert main(["verify", str(run)]) == 3  # of another contract than the checkout's
+    assert verify.main([str(run)]) == 3  # of another contract than the checkout's
     key = fingerprint(own_key(home / "config" / "sealproof").public_key())
-    assert main(["verify", str(run), *contract, "--key", key]) == 2
-    assert main(["verify", str(run), *contract, "--key", "0" * 64]) == 3
+    assert verify.main([str(run), *contract, "--key", key]) == 2
+    assert verifier.main([str(run), *contract, "--key", "0" * 64]) == 3
     (run / "junit.xml").write_text("")
-    assert main(["verify", str(run), *contract]) == 3
+    assert verify.main([str(run), *contract]) == 3
     assert "junit.xml was changed after it was signed" in capsys.readouterr().out
-    assert main(["verify", str(home / "nothing")]) == 2
+    assert verify.main([str(home / "nothing")]) == 2
 
 
 MACHINE = """
