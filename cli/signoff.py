@@ -9,10 +9,13 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from cli import kernels, tests, workers
+from cli import running, tests
+from host_setup.kernel.source import OPTIONS
 
 if TYPE_CHECKING:
     import pytest
+
+ONE = "1"  # worker
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -28,9 +31,9 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers",
         metavar="N",
-        default=workers.DEFAULT,
+        default=ONE,
         help="number of runs at the same time on this machine, each of a share of the claims, or auto: as many as pay "
-        f"here; each takes about 3 GiB of memory; default: {workers.DEFAULT}",
+        f"here; each takes about 3 GiB of memory; default: {ONE}",
     )
     own = parser.add_argument_group("pytest's own, among others (pytest --help)")
     own.add_argument("-k", metavar="EXPRESSION", help="only claims whose name fits; every other claim is MISS")
@@ -41,14 +44,30 @@ def options_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the claims; returns the exit status of the verdict."""
-    names, words = kernels.split_kernels(argv)
-    if len(names) > 1:
-        return kernels.run(names, words)
+    """Run the claims; returns the exit status of the verdict.
+
+    What several runs need is imported for them alone. pytest wants to be the first to import its plugins; and Avocado
+    brings setuptools' own packages into Python's path, of which one is a plugin that no sign-off may have.
+    """
+    if len(_split(argv, *OPTIONS, action="append", default=[])[0]) > 1:
+        from cli import kernels  # noqa: PLC0415
+
+        return kernels.run(*kernels.split_kernels(argv))
+    number, words = _split(argv, "--workers", default=ONE)
+    if number == ONE:
+        return tests.main(["tests_e2e", *words])
+    from cli import workers  # noqa: PLC0415
+
     number, words = workers.split_workers(argv)
-    if number > 1:
-        return workers.run(number, words)
-    return tests.main(["tests_e2e", *words])
+    return workers.run(number, words) if number > 1 else running.run(tests.start(["tests_e2e", *words]))
+
+
+def _split(argv: Sequence[str], *names: str, **attributes: Any) -> tuple[Any, list[str]]:
+    """An option's value, and the other words of a command line."""
+    parser = argparse.ArgumentParser(prog="sealproof signoff", add_help=False, allow_abbrev=False)
+    parser.add_argument(*names, dest="value", **attributes)
+    chosen, words = parser.parse_known_args(argv)
+    return chosen.value, words
 
 
 class _Adapter:

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cli import running, tests
+from cli.signoff import ONE
 from common.errors import SealproofError, UserInputError
 from common.names import path_text
 from common.paths import PROJECT, parse_path, require_reports
@@ -41,7 +42,6 @@ _VERDICT = re.compile(
 _TELLS_ONLY = ("--collect-only", "--co")
 _TOLD_TO_END = (INTERRUPTED, 128 + signal.SIGTERM)  # the latter before it can say so
 AUTO = "auto"
-DEFAULT = "1"
 MOST = 8  # workers: each costs the start of a run and a host's health, and beyond that the longest file decides
 MEMORY = 4 << 30  # bytes that a worker needs, with room to spare: docs/measured.md
 _HARMLESS = (  # options that say what is tested, not which claims
@@ -57,7 +57,7 @@ def split_workers(argv: Sequence[str]) -> tuple[int, list[str]]:
     :raises UserInputError: it is no number of workers.
     """
     parser = argparse.ArgumentParser(prog="sealproof signoff", add_help=False, allow_abbrev=False)
-    parser.add_argument("--workers", default=DEFAULT)
+    parser.add_argument("--workers", default=ONE)
     chosen, words = parser.parse_known_args(argv)
     if chosen.workers == AUTO:
         return suggest(words), words

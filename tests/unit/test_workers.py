@@ -123,6 +123,30 @@ def test_one_worker_is_the_ordinary_run(monkeypatch: pytest.MonkeyPatch) -> None
     assert sys.argv == ["pytest", "tests_e2e", "-m", "quick"]
 
 
+@pytest.mark.parametrize("words", [[], ["--workers", "1", "--kernel", "6.12"], ["-k", "x"]])
+def test_the_ordinary_run_leaves_plugins_to_pytest(words: list[str]) -> None:
+    """With Avocado came typeguard, of setuptools' own packages, and made each run "not a sign-off"."""
+    text = f"""
+import sys
+sys.argv = ["x"]
+import pytest
+pytest.main = lambda: 0
+from cli import signoff
+signoff.main({words!r})
+print(sorted({{"avocado", "pkg_resources", "signoff.plugin", "host_setup.plugin"}} & sys.modules.keys()))
+"""
+    command = [sys.executable, "-c", text]
+    assert subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_auto_that_means_one_is_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(workers, "suggest", lambda _: 1)
+    monkeypatch.setattr("cli.running.run", lambda argv: ran.append(argv) or 0)
+    assert signoff.main(["--workers", "auto", "-m", "quick"]) == 0
+    assert ran == [tests.start(["tests_e2e", "-m", "quick"])]
+
+
 def test_workers_do_not_go_with_a_mere_list() -> None:
     with pytest.raises(UserInputError, match="--collect-only"):
         signoff.main(["--workers", "2", "--collect-only"])
