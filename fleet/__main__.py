@@ -137,6 +137,7 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
 def _run(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         require_reports(arguments.reports.resolve())
+    known = _known_keys(arguments.inventory)  # what is wrong with the inventory is told before the work
     targets = machines.parse_all(arguments.machine)
     words = [word for word in arguments.pytest if word != "--"] or []
     if not any((PROJECT / word).exists() for word in words):
@@ -170,7 +171,7 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.reports.resolve(),
         command,
         _say,
-        keys=_signing_keys(arguments.inventory),
+        keys=_with_own(known),
         problems=problems,
         durations=seconds,
     )
@@ -195,17 +196,22 @@ def _merge(arguments: argparse.Namespace) -> int:
             else:
                 parts |= job.collect(folder, Path(scratch))
         command = shlex.join(["python", "-m", "fleet", "merge", *map(str, arguments.parts)])
-        keys = _signing_keys(arguments.inventory)
+        keys = _with_own(_known_keys(arguments.inventory))
         return sign_merged(parts, arguments.reports.resolve(), command, _say, keys=keys)
 
 
-def _signing_keys(named: Path | None) -> dict[str, str]:
-    """The keys by which machines sign, as the inventory has them; this machine's own needs no entry there."""
+def _known_keys(named: Path | None) -> dict[str, str]:
+    """The keys by which machines sign, as the inventory has them.
+
+    :raises UserInputError: it cannot be read.
+    """
     file = named or inventory.default_path()
-    keys = inventory.signing_keys(file) if named or file.is_file() else {}
-    if keys:
-        keys.setdefault(socket.gethostname(), fingerprint(own_key(config_root()).public_key()))
-    return keys
+    return inventory.signing_keys(file) if named or file.is_file() else {}
+
+
+def _with_own(keys: dict[str, str]) -> dict[str, str]:
+    """The keys, with that of this machine, which needs no entry in the inventory; none where none is known."""
+    return {socket.gethostname(): fingerprint(own_key(config_root()).public_key()), **keys} if keys else {}
 
 
 def _speedup(arguments: argparse.Namespace) -> int:

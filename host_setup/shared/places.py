@@ -65,9 +65,9 @@ def place(text: str, scratch: Path, *, plain_http: bool = False) -> Place:
         return Registry(text.removeprefix(_OCI).rstrip("/"), scratch, plain_http=plain_http)
     if text.startswith(_WEB):
         return Web(text.rstrip("/"))
-    if "://" in text:
+    if "://" in text or not text.strip():
         raise UserInputError(
-            f"{path_text(text)} cannot hold a shared cache",
+            f"{path_text(text) or 'a place without a name'} cannot hold a shared cache",
             stage=STAGE,
             hint="name a folder, https://..., or oci://REGISTRY/REPOSITORY",
         )
@@ -146,7 +146,12 @@ class Web:
                 return False
             raise SetupError(f"{path_text(url)}: {error.code} {error.reason}", stage=STAGE) from error
         except (OSError, ValueError) as error:  # ValueError: no URL
-            raise SetupError(f"{path_text(url)}: {error}", stage=STAGE) from error
+            reason = getattr(error, "reason", error)
+            raise SetupError(
+                f"{path_text(url)}: {getattr(reason, 'strerror', None) or reason}",
+                stage=STAGE,
+                hint="look whether the address is right and can be reached from here",
+            ) from error
         return True
 
     def give(self, name: str, file: Path) -> None:

@@ -535,3 +535,13 @@ def test_the_table_shows_its_formula() -> None:
     lines = table([1.0, 1.0], [1, 2])
     assert "S(n) = T(1) / T(n)" in "\n".join(lines)
     assert lines[-1].split() == ["2", "1.0", "s", "1.0", "s", "2.00"]
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_what_is_wrong_with_the_inventory_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    (tmp_path / "lab.toml").write_text("[machine.a]\nkind =\n")
+    monkeypatch.setattr("fleet.__main__.groups", lambda _: pytest.fail("the claims were collected"))
+    with pytest.raises(UserInputError, match=r"lab\.toml is not TOML"):
+        main(["run", "--inventory", str(tmp_path / "lab.toml"), "--reports", str(tmp_path / "reports"), *words])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -152,6 +153,6 @@ def test_the_same_kernel_twice_is_refused() -> None:
 
 def test_one_kernel_is_a_plain_run(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
-    monkeypatch.setattr("pytest.main", lambda: seen.append(list(signoff.sys.argv)) or 0)
+    monkeypatch.setattr("pytest.main", lambda: seen.append(list(sys.argv)) or 0)
     assert signoff.main(["--kernel", OLD]) == 0
     assert json.dumps(seen) == json.dumps([["pytest", "tests_e2e", "--kernel", OLD]])

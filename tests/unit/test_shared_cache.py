@@ -173,8 +173,9 @@ def test_nothing_is_given_to_a_url_and_an_unknown_place_is_refused(tmp_path: Pat
     (tmp_path / "x").write_text("x")
     with pytest.raises(SetupError, match="a URL is read-only"):
         Web("https://example.org").give("x", tmp_path / "x")
-    with pytest.raises(UserInputError, match="cannot hold a shared cache"):
-        place("ftp://example.org", tmp_path)
+    for nowhere in ("ftp://example.org", "", " "):  # the folder here is "."
+        with pytest.raises(UserInputError, match="cannot hold a shared cache"):
+            place(nowhere, tmp_path)
     assert isinstance(place("oci://example.org/a", tmp_path), Registry)
     assert isinstance(place("https://example.org/a", tmp_path), Web)
     assert isinstance(place("~/a", tmp_path), Folder)
