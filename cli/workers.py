@@ -24,7 +24,7 @@ from cli.signoff import ONE
 from common.errors import SealproofError, UserInputError
 from common.names import path_text
 from common.paths import PROJECT, parse_path, require_reports
-from common.program import INTERRUPTED
+from common.program import FAILED, INTERRUPTED
 from common.progress import clock
 from fleet.bundles import bundles
 from fleet.groups import Group, claims_of, groups
@@ -109,8 +109,7 @@ def run(workers: int, words: Sequence[str]) -> int:
     reports = PROJECT / chosen.reports
     collected = groups(shlex.join(["tests_e2e", *rest]))
     if chosen.dry_run:
-        say_plan(collected, Workers(workers), reports, each=False, say=_say)
-        return 0
+        return 0 if say_plan(collected, Workers(workers), reports, each=False, say=_say) else FAILED
     require_reports(reports)
     shares = bundles(collected, last_seconds(reports, mode_of(rest)), workers)
     folder = reports / f"workers-{new_run_id()}"

@@ -149,8 +149,8 @@ def _run(arguments: argparse.Namespace) -> int:
     over = ", ".join(map(str, targets)) or f"{arguments.workers} at a time on this machine"
     if arguments.dry_run:
         workers = job.Workers(arguments.workers, targets, access)
-        say_plan(collected, workers, arguments.reports.resolve(), each=arguments.each, say=_say)
-        return Exit.PROVEN
+        can = say_plan(collected, workers, arguments.reports.resolve(), each=arguments.each, say=_say)
+        return Exit.PROVEN if can else Exit.NOT_PROVEN
     _say(f"{claims} claims in {len(collected)} groups: {over}")
     alone = [(target,) for target in targets] if arguments.each else [targets]
     parts: dict[Path, float] = {}

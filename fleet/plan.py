@@ -24,10 +24,11 @@ PATIENCE = 600  # seconds for a machine's own plan: it may have to read a kernel
 
 def say_plan(
     groups: Sequence[Group], workers: Workers, reports: Path, *, each: bool, say: Callable[[str], None]
-) -> None:
+) -> bool:
     """Say the plan of a fleet; it asks each machine for its own, and makes nothing.
 
     :param groups: at least one; all have the same options. :param each: every machine gets all groups.
+    :returns: whether a machine is there whose set-up would not fail.
     """
     words = [*dict.fromkeys(group.file for group in groups), *groups[0].options]
     say("dry run: nothing is made, booted or leased")
@@ -40,10 +41,10 @@ def say_plan(
         say(f"{hands} at a time: {clock(forecast(takes, hands).seconds)}, plus the start-up time of each group")
     command = ["-m", "pytest", *words, "--dry-run", "-q", "--no-header", "-p", "no:cacheprovider"]
     if not workers.machines or workers.access is None:
-        _say_answer("this machine", [sys.executable, *command], say)
-    else:
-        for machine in workers.machines:
-            _ask(machine, workers.access, command, say)
+        return _say_answer("this machine", [sys.executable, *command], say)
+    access = workers.access
+    can = [_ask(machine, access, command, say) for machine in workers.machines]
+    return True in can
 
 
 def mode_of(words: Sequence[str]) -> Mode:
@@ -53,18 +54,21 @@ def mode_of(words: Sequence[str]) -> Mode:
     return next((mode for mode in Mode if mode == named), Mode.PROTECTED)
 
 
-def _ask(machine: SshTarget, access: Access, command: Sequence[str], say: Callable[[str], None]) -> None:
+def _ask(machine: SshTarget, access: Access, command: Sequence[str], say: Callable[[str], None]) -> bool:
     if why := problem(machine, access):
         say(f"{machine}: would be left out: {why}")
-        return
+        return False
     there = f"cd {shlex.quote(str(access.checkout))} && .venv/bin/python {shlex.join(command)}"
-    _say_answer(
+    return _say_answer(
         str(machine), ["ssh", *access.options(), "-p", str(machine.port), f"{machine.user}@{machine.host}", there], say
     )
 
 
-def _say_answer(who: str, command: Sequence[str], say: Callable[[str], None]) -> None:
-    """Have a machine say its plan; what it says of the claims is said for all of them above."""
+def _say_answer(who: str, command: Sequence[str], say: Callable[[str], None]) -> bool:
+    """Have a machine say its plan; what it says of the claims is said for all of them above.
+
+    :returns: whether its set-up would not fail.
+    """
     try:
         done = subprocess.run(
             command,
@@ -77,9 +81,10 @@ def _say_answer(who: str, command: Sequence[str], say: Callable[[str], None]) ->
         )
     except subprocess.TimeoutExpired:
         say(f"{who}: gave no plan within {PATIENCE} s")
-        return
+        return False
     lines = [line for line in done.stdout.splitlines() if line.startswith("  ") and not line.startswith("  claims")]
     if done.returncode:
         lines = [f"  {line}" for line in (done.stdout + done.stderr).splitlines()[-3:]]
     for line in [f"{who}:", *lines]:
         say(line)
+    return done.returncode == 0

@@ -184,8 +184,10 @@ def test_times_of_a_run_whose_set_up_failed_do_not_count(tmp_path: Path) -> None
     assert SECOND not in seconds
 
 
-def dry_run(tmp_path: Path, source: Path, run: Callable[[list[str]], object], *words: str) -> None:
-    run([*words, "--kernel-source", str(source), "--series", "stock", "--mode", "plain", "-k", "ptrace_peekdata"])
+def dry_run(tmp_path: Path, source: Path, run: Callable[[list[str]], object], *words: str, status: object = 0) -> None:
+    assert status == run(
+        [*words, "--kernel-source", str(source), "--series", "stock", "--mode", "plain", "-k", "ptrace_peekdata"]
+    )
     assert not (tmp_path / "cache").exists()
     assert not (tmp_path / "reports").exists()
 
@@ -193,7 +195,7 @@ def dry_run(tmp_path: Path, source: Path, run: Callable[[list[str]], object], *w
 def test_sign_off_that_is_only_planned(tmp_path: Path, source: Path) -> None:
     said: list[str] = []
 
-    def run(words: list[str]) -> None:
+    def run(words: list[str]) -> int:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests_e2e", *words],
             cwd=PROJECT,
@@ -203,7 +205,7 @@ def test_sign_off_that_is_only_planned(tmp_path: Path, source: Path) -> None:
             check=False,
         )
         said.append(done.stdout + done.stderr)
-        assert done.returncode == 0, said
+        return done.returncode
 
     dry_run(tmp_path, source, run, "--dry-run", "--reports", str(tmp_path / "reports"))
     assert (
@@ -238,6 +240,9 @@ def test_fleet_that_is_only_planned(
     output = capfd.readouterr().out
     assert "claims: 1: how long is not known yet, in 1 group\n" in output
     assert "this machine:\n  kernel    Linux 6.12.117, series stock, no patch: to be made" in output
-    dry_run(tmp_path, source, main, "run", "--dry-run", *reports, "--machine", "127.0.0.1:1", "--", "tests_e2e")
+    words = ["run", "--dry-run", *reports, "--machine", "127.0.0.1:1", "--", "tests_e2e"]
+    dry_run(tmp_path, source, main, *words, status=2)
     output = capfd.readouterr().out
     assert "root@127.0.0.1:1: would be left out: " in output
+    dry_run(tmp_path, source, main, "run", "--dry-run", *reports, "--", "tests_e2e", "--host", "none-such", status=2)
+    assert "the set-up would fail: --host: no host kind none-such" in capfd.readouterr().out
