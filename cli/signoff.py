@@ -15,8 +15,6 @@ from host_setup.kernel.source import OPTIONS
 if TYPE_CHECKING:
     import pytest
 
-ONE = "1"  # worker
-
 
 def options_parser() -> argparse.ArgumentParser:
     """Our options as the plugins declare them, and those of pytest's own that are used most."""
@@ -31,9 +29,9 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers",
         metavar="N",
-        default=ONE,
+        default=tests.WORKERS,
         help="number of runs at the same time on this machine, each of a share of the claims, or auto: as many as pay "
-        f"here; each takes about 3 GiB of memory; default: {ONE}",
+        f"here; each takes about 3 GiB of memory; default: {tests.WORKERS}",
     )
     own = parser.add_argument_group("pytest's own, among others (pytest --help)")
     own.add_argument("-k", metavar="EXPRESSION", help="only claims whose name fits; every other claim is MISS")
@@ -53,8 +51,8 @@ def main(argv: Sequence[str]) -> int:
         from cli import kernels  # noqa: PLC0415
 
         return kernels.run(*kernels.split_kernels(argv))
-    number, words = _split(argv, "--workers", default=ONE)
-    if number == ONE:
+    number, words = _split(argv, "--workers", default=tests.WORKERS)
+    if number == tests.WORKERS:
         return tests.main(["tests_e2e", *words])
     from cli import workers  # noqa: PLC0415
 

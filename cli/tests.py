@@ -14,6 +14,7 @@ import pytest
 
 from common.program import FAILED, end_with
 
+WORKERS = "1"  # where --workers does not say another number
 VERDICTS = (0, 1)  # every claim PASS, or all tests; a claim FAIL, or a test that failed
 
 

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cli import running, tests
-from cli.signoff import ONE
 from common.errors import SealproofError, UserInputError
 from common.names import path_text
 from common.paths import PROJECT, parse_path, require_reports
@@ -57,7 +56,7 @@ def split_workers(argv: Sequence[str]) -> tuple[int, list[str]]:
     :raises UserInputError: it is no number of workers.
     """
     parser = argparse.ArgumentParser(prog="sealproof signoff", add_help=False, allow_abbrev=False)
-    parser.add_argument("--workers", default=ONE)
+    parser.add_argument("--workers", default=tests.WORKERS)
     chosen, words = parser.parse_known_args(argv)
     if chosen.workers == AUTO:
         return suggest(words), words
