@@ -38,6 +38,7 @@ from tests_e2e.support.kvm import (
     load,
     own_vm,
 )
+from tests_e2e.support.live_memory import frames_in
 from tests_e2e.support.tracing import trace_events
 
 ENABLED = 1  # lowest bit of the paravirtual MSRs that hold an address
@@ -293,5 +294,5 @@ def _count_blocks_of_kvm(memory: mmap.mmap, register: int) -> int:
     return sum(
         memory[page + at : page + at + len(word)] == word
         and memory[page + ends_at : page + ends_at + len(reason)] == reason
-        for page in range(0, len(memory), PAGE_SIZE)
+        for page in (frame * PAGE_SIZE for frame in frames_in(memory))
     )

@@ -21,6 +21,7 @@ from tests_e2e.support.attack import Attack
 from tests_e2e.support.each import on_each
 from tests_e2e.support.guest_frames import frames_of
 from tests_e2e.support.host_memory import memory_of
+from tests_e2e.support.live_memory import frames_in
 from tests_e2e.support.memory import MIB, shell
 from tests_e2e.support.registers import judge_each
 
@@ -35,9 +36,7 @@ def test_guest_finds_nothing_of_the_host_in_new_memory(trial: Trial, attack: Att
         pattern = secrets.token_bytes(PATTERN)
         _leave(host, pattern)
         with memory_of(host) as memory:
-            host_frames = frozenset(
-                frame for frame in range(len(memory) // PAGE) if bytes_of(memory, pattern, (frame,)) == PAGE
-            )
+            host_frames = frozenset(frame for frame in frames_in(memory) if bytes_of(memory, pattern, (frame,)) == PAGE)
         judge_each(trial, host, on_each(host.guests, lambda guest: _look(host, guest, pattern, host_frames)))
 
 

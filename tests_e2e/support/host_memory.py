@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from host_setup.hosts.base import Host
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.live_memory import live_memory_of
+from tests_e2e.support.live_memory import HostMemory, frames_in, live_memory_of
 from tests_e2e.support.outside import standing_still
 
 PIECE = 16  # bytes that tell a canary
@@ -17,9 +17,9 @@ FURTHER = (PAGE_SIZE // 4, PAGE_SIZE // 2, PAGE_SIZE * 3 // 4)  # where in a can
 
 
 @contextmanager
-def memory_of(host: Host) -> Iterator[mmap.mmap]:
+def memory_of(host: Host) -> Iterator[HostMemory]:
     """The host's memory as it is now; the host stands still while it is copied."""
-    with live_memory_of(host) as live, mmap.mmap(-1, live.size) as memory:
+    with live_memory_of(host) as live, live.empty_copy() as memory:
         with standing_still(host):
             live.copy_to(memory)
         yield memory
@@ -30,10 +30,10 @@ def pages_with(memory: mmap.mmap | bytes, canaries: Sequence[bytes]) -> list[byt
     where: list[set[int]] = [set() for _ in canaries]
     for at in FURTHER:
         number_of = {canary[at : at + PIECE]: number for number, canary in enumerate(canaries)}
-        for frame in range(0, len(memory), PAGE_SIZE):
-            number = number_of.get(memory[frame + at : frame + at + PIECE])
+        for page in (frame * PAGE_SIZE for frame in frames_in(memory)):
+            number = number_of.get(memory[page + at : page + at + PIECE])
             if number is not None:
-                where[number].add(frame)
+                where[number].add(page)
     for canary, frames in zip(canaries, where, strict=True):
         place = memory.find(canary[:PIECE])
         while place >= 0:

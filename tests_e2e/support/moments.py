@@ -7,7 +7,6 @@ alone has (``field``). So the host may be on its way from one state to another.
 
 from __future__ import annotations
 
-import mmap
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Check
 from tests_e2e.support.field import LINE, Field, name_frames
-from tests_e2e.support.live_memory import live_memory_of
+from tests_e2e.support.live_memory import frames_in, live_memory_of
 from tests_e2e.support.outside import standing_still
 from tests_e2e.support.translations import Memory, root_of, walk
 
@@ -56,7 +55,7 @@ def moments_of(host: Host, fields: Mapping[Guest, Field], begin: Callable[[], ob
     moments: dict[Guest, list[Moment]] = {guest: [] for guest in fields}
     chance = random.SystemRandom()
     ran = 0.0
-    with live_memory_of(host) as live, mmap.mmap(-1, live.size) as memory:
+    with live_memory_of(host) as live, live.empty_copy() as memory:
         live.copy_to(memory)  # the first time it takes longest
         begin()
         since = time.monotonic()
@@ -78,9 +77,9 @@ def moments_of(host: Host, fields: Mapping[Guest, Field], begin: Callable[[], ob
 def frames_with(memory: Memory, word: bytes) -> frozenset[int]:
     """The frames that hold a field: its line is at one of three places of the page at least."""
     return frozenset(
-        at // PAGE_SIZE
-        for at in range(0, len(memory), PAGE_SIZE)
-        if any(memory[at + place : at + place + len(word)] == word for place in PLACES)
+        frame
+        for frame in frames_in(memory)
+        if any(memory[at : at + len(word)] == word for at in (frame * PAGE_SIZE + place for place in PLACES))
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from signoff.observation import PAGE_SIZE
+from tests_e2e.support.live_memory import frame_ranges
 from tests_e2e.support.translations import ADDRESS, ENTRIES, LARGE, PRESENT, TOP, Memory, Pages, entries_of
 
 # Offsets in a VMCB, in words of 8 bytes.
@@ -58,11 +59,13 @@ def _control_blocks(memory: Memory) -> Iterator[tuple[int, int]]:
     frames = len(memory) // PAGE_SIZE
     with memoryview(memory) as raw, raw.cast("Q") as words:
         # A column of all pages at once: a loop over pages takes ten times as long.
-        columns = (words[at::ENTRIES].tolist() for at in (INTERCEPTS, ASID, NESTED, ROOT, EFER))
-        for frame, (intercepts, asid, nested, root, efer) in enumerate(zip(*columns, strict=True)):
-            runs = intercepts & VMRUN and asid & ASID_BITS and efer & SVME
-            if runs and nested & PAGING and not root % PAGE_SIZE and 0 < root // PAGE_SIZE < frames:
-                yield frame, root // PAGE_SIZE
+        for held in frame_ranges(memory):
+            first, end = held.start * ENTRIES, held.stop * ENTRIES
+            columns = (words[first + at : end : ENTRIES].tolist() for at in (INTERCEPTS, ASID, NESTED, ROOT, EFER))
+            for frame, intercepts, asid, nested, root, efer in zip(held, *columns, strict=True):
+                runs = intercepts & VMRUN and asid & ASID_BITS and efer & SVME
+                if runs and nested & PAGING and not root % PAGE_SIZE and 0 < root // PAGE_SIZE < frames:
+                    yield frame, root // PAGE_SIZE
 
 
 def find_nested_table(memory: Pages, root: int, blocks: tuple[int, ...]) -> Nested:

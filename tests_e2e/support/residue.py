@@ -12,6 +12,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping
 from typing import TypeVar
 
 from signoff.observation import PAGE_SIZE
+from tests_e2e.support.live_memory import frames_in
 from tests_e2e.support.translations import TABLE, Memory
 
 WORD = 8  # bytes
@@ -78,7 +79,7 @@ def search(memory: Memory, words: Mapping[int, Name], skip: Collection[int] = ()
     letters = frozenset(b"".join(word.to_bytes(WORD, "little") for word in numbers))
     marks = bytes(byte in letters for byte in range(256))
     names_in: dict[int, dict[Name, int]] = {}
-    for frame in range(len(memory) // PAGE_SIZE):
+    for frame in frames_in(memory):
         if frame in skip:
             continue
         page = memory[frame * PAGE_SIZE : (frame + 1) * PAGE_SIZE]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from host_setup.channels.ssh import Ssh
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.direct_map import direct_map
-from tests_e2e.support.live_memory import LiveMemory
+from tests_e2e.support.live_memory import LiveMemory, frames_in
 
 ENTRIES = 512
 TABLE = struct.Struct(f"<{ENTRIES}Q")
@@ -104,7 +104,7 @@ def walk_from(memory: Pages, roots: tuple[int, ...], frames: Collection[int]) ->
 def _roots(memory: Memory, root: int, not_roots: frozenset[int]) -> Iterator[int]:
     kernels = _addresses(entries_of(memory, root))
     last = struct.Struct("<Q")
-    for frame in range(len(memory) // PAGE_SIZE):
+    for frame in frames_in(memory):
         # Quickly: nearly all pages are none.
         (entry,) = last.unpack_from(memory, frame * PAGE_SIZE + PAGE_SIZE - last.size)
         if entry & PRESENT and entry & ADDRESS == kernels[ENTRIES - 1] and frame not in not_roots:
