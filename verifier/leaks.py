@@ -23,7 +23,9 @@ SURE = 16.0  # bits
 FEW = 8  # bytes
 _BLOCK = 8
 _FORMS = 8.0  # bits: of 256 forms that are tried
-_STRIDES = (2, 4, 8, 16, 32, 64)
+_STRIDES = (2, 3, 4, 5, 6, 7, 8, 16, 32, 64)
+_WIDTHS = (2, 4, 8)  # bytes of a word that is told as a number
+_LEAST = 3  # such numbers
 _DEPTH = 2  # texts of texts
 _TABLES = {
     "inverted": bytes(value ^ 0xFF for value in range(256)),
@@ -205,6 +207,11 @@ def _forms(data: bytes) -> Iterator[tuple[str, bytes]]:
         number = int.from_bytes(data, order)
         for bits in range(1, 8):
             yield f"shifted by {bits} bits", (number << bits).to_bytes(len(data) + 1, order)
+    if len(data) > FEW and max(data) < 16:
+        for first in (0, 1):
+            pairs = list(zip(data[first::2], data[first + 1 :: 2], strict=False))
+            yield "as halves of bytes", bytes(high << 4 | low for high, low in pairs)
+            yield "as halves of bytes, the lower first", bytes(high << 4 | low for low, high in pairs)
     yield from _texts(data, _DEPTH)
 
 
@@ -227,6 +234,16 @@ def _decodings(data: bytes) -> Iterator[tuple[str, bytes]]:
         for text in re.findall(rb"[%b]{%d,}" % (chars, 2 * width), data):
             for first in range(width):
                 yield f"as base{base}", _decode_base(base, text[first : first + (len(text) - first) // width * width])
+    for text in re.findall(rb"[a-z2-7]{16,}", data):
+        for first in range(8):
+            yield "as base32", _decode_base(32, text[first : first + (len(text) - first) // 8 * 8].upper())
+    for name, pattern, base in (
+        ("hexadecimal", rb"\b(?:0x)?[0-9a-fA-F]{1,16}\b", 16),
+        ("decimal", rb"-?\b\d{1,20}\b", 10),
+    ):
+        numbers = [int(word, base) for word in re.findall(pattern, data)]
+        for width in _WIDTHS if len(numbers) >= _LEAST else ():
+            yield f"as {name} words of {width} bytes", _words(numbers, width)
     yield "as decimal numbers", _numbers(rb"\d+", data, 10)
     yield "as octal numbers", _numbers(rb"[0-7]{3}", data, 8)
 
@@ -247,6 +264,12 @@ def _bits(data: bytes) -> Iterator[bytes]:
 def _numbers(pattern: bytes, data: bytes, base: int) -> bytes:
     """Numbers in a text, each a byte's."""
     return bytes(value for word in re.findall(pattern, data) if len(word) <= 3 and (value := int(word, base)) < 256)
+
+
+def _words(numbers: Iterable[int], width: int) -> bytes:
+    """Words of memory that are told as numbers, with a sign or without; numbers that no such word is are left out."""
+    most = 1 << 8 * width
+    return b"".join((number % most).to_bytes(width, "little") for number in numbers if -most // 2 <= number < most)
 
 
 def _decode_base(base: int, text: bytes) -> bytes:

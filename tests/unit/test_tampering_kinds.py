@@ -221,6 +221,25 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     # what an attacker got
     "every_fourth_byte": (REMADE, leak_as(lambda c: c[::4]), "1024 bytes of the canary one byte of each 4"),
     "every_64th_byte": (REMADE, leak_as(lambda c: c[5::64]), "64 bytes of the canary one byte of each 64"),
+    "every_third_byte": (REMADE, leak_as(lambda c: c[::3]), "1366 bytes of the canary one byte of each 3"),
+    "halves_of_bytes": (
+        REMADE,
+        leak_as(lambda c: bytes(half for one in c[:2048] for half in (one >> 4, one & 15))),
+        "2048 bytes of the canary as halves of bytes",
+    ),
+    "base_32_in_small_letters": (REMADE, leak_as(lambda c: base64.b32encode(c[:500]).lower()), "as base32"),
+    "words_as_od_has_them": (
+        REMADE,
+        leak_as(lambda c: " ".join(f"{int.from_bytes(one, 'little'):04x}" for one in words(c[:400], 2)).encode()),
+        "400 bytes of the canary as hexadecimal words of 2 bytes",
+    ),
+    "words_as_a_debugger_has_them": (
+        REMADE,
+        leak_as(
+            lambda c: "\t".join(str(int.from_bytes(one, "little", signed=True)) for one in words(c[:800], 8)).encode()
+        ),
+        "800 bytes of the canary as decimal words of 8 bytes",
+    ),
     "each_byte_in_a_word": (
         REMADE,
         leak_as(lambda c: b"".join(bytes([one, 1, 2, 3]) for one in c)),
