@@ -220,6 +220,11 @@ def is_guest(name: object) -> bool:
     return isinstance(name, str) and _is(_GUEST, name)
 
 
+def is_met(text: str) -> bool:
+    """Whether a text of an observation says what its probe met at the page."""
+    return _MET.fullmatch(text) is not None
+
+
 def made_by(compiler: str, banner: str) -> bool:
     """Whether a kernel's first line is of the compiler that a record names.
 
@@ -287,7 +292,7 @@ def reach(probe: dict[str, Any], mode: str) -> str:
         elif match := _KVM.fullmatch(text):
             right, kvm = True, dict(re.findall(r"([a-z_]+): ([0-9]+)", match[1]))
         else:
-            right = _MET.fullmatch(text) is not None
+            right = is_met(text)
         if not right:
             return f"it says {legible(text, 100)!r} of its place, which is none of what is known of it"
     # A kernel without the series has nothing to say of protection, and protects nothing in any guest beside.

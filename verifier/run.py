@@ -586,6 +586,8 @@ def _from_evidence(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, st
     if claim.probe:
         probes = [probe for role in ("subject", "control") for probe in _observations(run, claim, row, role)]
         run.probes[claim.id] = probes
+        if len({any(map(bounds.is_met, probe["reach"])) for probe in row["runs"]}) > 1:
+            raise UnsoundError("some of its probes say what they met at their pages, and others do not")
         of_checks = row["protected"] is not None or row["controlled"] is not False or row["checks"] or row["maps"]
         if of_checks and row.get("status") != "SKIP":
             raise UnsoundError("it is told by probes, and its line has what a check has")
@@ -721,6 +723,8 @@ def _beside(run: Run, claim: Claim) -> str:
     """What else the evidence of a claim shows: sweeps of all pages, logs of kernels. Empty if all is well."""
     if fault := _sweeps(run, claim) or _moments(run, claim):
         return fault
+    if bare := [name for name in run.rows[claim.id]["evidence"] if not run.tree.read(name)]:
+        raise UnsoundError(f"{bare[0]} is empty")
     if claim.kind != "health":
         return ""
     names = [name for name in run.rows[claim.id]["evidence"] if name.endswith(_LOGS)]

@@ -194,6 +194,11 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         swap(LOG, "[    9.2] Call Trace:", "[    9.2] Oops: Oops: 0000 [#1] SMP\n[    9.2] Call Trace:"),
         f"{LOG}: [ 9.2] Oops: Oops: 0000 [#1] SMP",
     ),
+    "a_page_of_which_alone_it_is_told_what_was_met": (
+        change_seen(FIRST, "subject", lambda one: one.update(reach=[*one["reach"], "bytes of the page came"])),
+        "some of its probes say what they met at their pages, and others do not",
+    ),
+    "a_file_of_evidence_that_is_empty": (keep_file(ORACLE, "walked.txt", ""), "walked.txt is empty"),
     "a_page_that_no_fault_met": (
         every_place(lambda told: [*told, "the host's CPUs took 0 faults at the page"]),
         "which is none of what is known of it",
