@@ -197,9 +197,8 @@ def _of_command(content: dict[str, Any]) -> str:
         return f"its command is of mode {legible(last['--mode'], 20)}, and its mode {content['mode']}"
     if last.get("--host") in ("emulated", "nested") and last["--host"] != content["tier"]:
         return f"its command is of a host that is {last['--host']}, and its tier {legible(content['tier'], 20)}"
-    if "--series" in last and (last["--series"] == _STOCK) is not (content["series"] == _STOCK):
-        series, other = legible(last["--series"], 40), legible(content["series"], 40)
-        return f"its command is of the series {series}, and its series {other}"
+    if last.get("--series") == _STOCK != content["series"]:
+        return f"its command is of the series {_STOCK}, and its series {legible(content['series'], 40)}"
     return ""
 
 
