@@ -82,7 +82,7 @@ asm(".text\n"
     PUT_SECRET
     "	ret\n");
 
-extern const unsigned char read_register[], write_register[];
+extern const unsigned char read_register[];
 
 /* attempt()'s functions. */
 asm(".text\n"
@@ -92,6 +92,7 @@ asm(".text\n"
     "	shl $32, %rdx\n"
     "	or %rdx, %rax\n"
     "	ret\n"
+    ".globl write_register\n"
     "write_register:\n"
     "	mov %edi, %ecx\n"
     "	mov %esi, %eax\n"

@@ -31,7 +31,8 @@ _Static_assert(TAKEN_AT == 0x2000 && ACTED_AT == 0x2008, "ended_entry has these"
 #define HV_AUTO_EOI (1u << 17)
 
 /* What the host side is asked. */
-enum { INTERRUPT = 0xa000, STORE_ALL_ALONG, END_BY_ITSELF, INTERRUPT_BY_PIC, SEND_BOTH, HIDE_APIC, INTERRUPT_BY_IOCTL };
+enum { INTERRUPT = 0xa000, STORE_ALL_ALONG, END_BY_ITSELF, INTERRUPT_BY_PIC, SEND_BOTH, HIDE_APIC, HIDE_MANAGED_APIC,
+       INTERRUPT_BY_IOCTL };
 
 /* Of exceptions' vectors the first and the last that an APIC delivers. */
 #define FIRST_VECTOR 16
@@ -196,6 +197,17 @@ static GUEST void ask_with_apic_hidden(void)
 	     hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
 }
 
+/* The same in system management mode alone, which is the VMM's firmware: it would take that memory for the APIC. */
+static GUEST void ask_with_apic_hidden_in_management(void)
+{
+	const bool hidden = has_svm();
+
+	tell("what KVM says to memory in the place of the local APIC in system management mode", hidden ? 0 : SLOT_IS_THERE,
+	     service(HIDE_MANAGED_APIC));
+	tell("ENABLE with registers where memory is in the place of the local APIC in system management mode",
+	     hidden ? NO_RIGHT : 0, hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+}
+
 static GUEST void apic_is_memory(void)
 {
 	if (way == PLAIN)
@@ -259,11 +271,11 @@ static void interrupt_by_pic(const struct vm *vm)
  * Memory that answers for the local APIC: the page in its place alone, or if KVM does not take that, with the page
  * before it. The errno, or 0.
  */
-static uint64_t hide_apic(const struct vm *vm)
+static uint64_t hide_apic(const struct vm *vm, uint32_t space)
 {
 	unsigned char *const pages = map(2 * PAGE);
 	struct kvm_userspace_memory_region region = {
-		.slot = 5, .guest_phys_addr = APIC, .memory_size = PAGE, .userspace_addr = (uintptr_t)pages + PAGE,
+		.slot = space << 16 | 5, .guest_phys_addr = APIC, .memory_size = PAGE, .userspace_addr = (uintptr_t)pages + PAGE,
 	};
 
 	pages[PAGE + TASK_PRIORITY - APIC] = ANSWERED;
@@ -298,7 +310,9 @@ static uint64_t serve_interrupts(struct vm *vm, uint32_t what)
 		send_message(vm, 0, LAST_VECTOR);
 		return 0;
 	case HIDE_APIC:
-		return hide_apic(vm);
+		return hide_apic(vm, 0);
+	case HIDE_MANAGED_APIC:
+		return hide_apic(vm, MANAGED_SPACE);
 	default:
 		if (ioctl(vm->cpu, KVM_INTERRUPT, &interrupt))
 			cannot("interrupt the virtual CPU");
@@ -321,6 +335,8 @@ const struct row interrupts_rows[] = {
 	  .first = ask_with_apic_elsewhere, .apic_base = APIC_MOVED | APIC_ENABLED | APIC_BOOTS, .device = TASK_PRIORITY },
 	{ "apic-hidden", apic_is_memory, .operands = operands, .pages = 1, .serve = serve_interrupts,
 	  .first = ask_with_apic_hidden },
+	{ "apic-managed", nothing_more, .operands = operands, .pages = 1, .serve = serve_interrupts,
+	  .first = ask_with_apic_hidden_in_management },
 	{ "apic-stays", apic_stays_kvms, .operands = NULL, .serve = serve_interrupts, .first = enable_with_registers },
 	{ "apic-off", apic_does_not_answer, .operands = operands, .pages = 1, .first = ask_with_apic_elsewhere,
 	  .apic_base = APIC | APIC_BOOTS },

@@ -384,8 +384,6 @@ static uint64_t refuse_beside(const struct vm *vm)
 	return said;
 }
 
-#define MANAGED_SPACE 1u	/* of system management mode (Documentation/virt/kvm/api.rst 4.35) */
-
 /* Memory in that mode's address space alone, with content. */
 static void add_managed(struct vm *vm, uint32_t slot, uint64_t gpa)
 {

@@ -25,13 +25,14 @@
 #define FEW_BYTES 65536u		/* that the VMM may lock: less than KVM takes at a time */
 
 /* Memory of a slot that cannot be the guest's alone. */
-enum kind { HOLE, HOLE_AT_END, UNWRITABLE, UNWRITABLE_AT_END, SHARED_BY_FORK, OF_A_FILE, GROWS, DROPPABLE, MOVED, WATCHED,
-	    SEALED, LARGE_AND_HELD, KINDS };
+enum kind { HOLE, HOLE_AT_END, UNWRITABLE, UNWRITABLE_AT_END, UNREADABLE, SHARED_BY_FORK, OF_A_FILE, GROWS, DROPPABLE, MOVED,
+	    WATCHED, SEALED, LARGE_AND_HELD, KINDS };
 
 /* What the host side is asked. */
 enum { TAKE_AWAY = 0x2000, LOWER_LIMIT, RAISE_LIMIT, ADD_KIND = 0x2100 };
 
-enum { ASK_STATE = 0x3000, SET_STATE, ASK_WRONGLY, ASK_RUN,
+enum { ASK_STATE = 0x3000, SET_STATE, ASK_WRONGLY, ASK_RUN, WIDEN_REGISTERS, KEEP_ANSWERS, COMPARE_ANSWERS, ASK_XCR0, ASK_EVENTS,
+       COUNT_REGISTERS, COUNT_SYNCED,
        COUNT_PORT_DATA = 0x7a5b3c4d };	/* none of the four bytes of the last is 0 */
 
 static const struct {
@@ -44,6 +45,7 @@ static const struct {
 	[HOLE_AT_END] = { KIND("memory that ends before its slot"), NO_MEMORY_THERE },
 	[UNWRITABLE] = { KIND("memory that the VMM may not write"), NOT_OF_THAT_KIND },
 	[UNWRITABLE_AT_END] = { KIND("memory whose last page the VMM may not write"), NOT_OF_THAT_KIND },
+	[UNREADABLE] = { KIND("memory that the VMM may not read"), NOT_OF_THAT_KIND },
 	[SHARED_BY_FORK] = { KIND("memory that children of the VMM share"), NOT_OF_THAT_KIND },
 	[OF_A_FILE] = { KIND("a private mapping of a file"), NOT_OF_THAT_KIND },
 	[GROWS] = { KIND("memory that grows like a stack"), NOT_OF_THAT_KIND },
@@ -165,6 +167,72 @@ static GUEST void registers_are_not_told(void)
 	tell("the local APIC's task priority, set by the VMM", way == PLAIN ? OTHER_PRIORITY : 0, *task_priority);
 	tell("ioctls that answer a wrong question otherwise", 0, service_with_secrets(ASK_WRONGLY, &kept));
 	tell("a general register afterwards", SECRET, kept.general);
+}
+
+#define OTHER_SELECTOR_BASE 0x5000000u
+#define MSR_FS_BASE 0xc0000100u
+#define MSR_EFER 0xc0000080u
+#define SYSCALLS 1u	/* in it */
+#define CHECKS_ALIGNMENT 0x40000u	/* in CR0 and in the flags; in ring 3 alone */
+#define DEBUG_EXTENSIONS 8u	/* in CR4 */
+#define WRITE_THROUGH 8u	/* in CR3 */
+#define LOCAL_AND_GLOBAL 0x300u	/* in DR7, for breakpoints that there are not */
+#define FPU_CONTROL 0x27fu
+#define VECTOR_CONTROL 0x9fc0u
+
+/* Changes some of all that a processor has: each field that an ioctl tells is another one then, or may be. */
+static GUEST void change_registers(void)
+{
+	struct segment_descriptor_table descriptors;
+	const uint16_t fpu = FPU_CONTROL;
+	const uint32_t vector = VECTOR_CONTROL;
+
+	for (unsigned int i = 0; i < SECRET_MSRS; i++)
+		write_msr(secret_msrs[i], i < WIDE_MSRS ? OTHER : (uint32_t)OTHER);
+	write_msr(MSR_EFER, read_msr(MSR_EFER) ^ SYSCALLS);
+	asm volatile("mov %%ss, %%eax\n\tmov %%eax, %%fs\n\tmov %%eax, %%gs" : : : "rax");
+	write_msr(MSR_FS_BASE, OTHER_SELECTOR_BASE);
+	asm volatile("sgdt %0" : "=m"(descriptors));
+	descriptors.limit += 8;
+	asm volatile("lgdt %0" : : "m"(descriptors));
+	asm volatile("sidt %0" : "=m"(descriptors));
+	descriptors.limit += 16;
+	asm volatile("lidt %0" : : "m"(descriptors));
+	asm volatile("mov %%cr0, %%rax\n\tor %[alignment], %%eax\n\tmov %%rax, %%cr0\n\t"
+		     "mov %%cr4, %%rax\n\tor %[extensions], %%eax\n\tmov %%rax, %%cr4\n\t"
+		     "mov $3, %%eax\n\tmov %%rax, %%cr8\n\t"
+		     "mov %%dr7, %%rax\n\tor %[breakpoints], %%eax\n\tmov %%rax, %%dr7\n\t"
+		     "mov %[root], %%cr3\n\tmov %[root], %%cr2\n\tmov %[root], %%dr1\n\tmovq %[root], %%xmm5\n\t"
+		     "fldcw %[fpu]\n\tldmxcsr %[vector]"
+		     : : [alignment] "i"(CHECKS_ALIGNMENT), [extensions] "i"(DEBUG_EXTENSIONS),
+			 [breakpoints] "i"(LOCAL_AND_GLOBAL), [root] "r"((uint64_t)root | WRITE_THROUGH), [fpu] "m"(fpu),
+			 [vector] "m"(vector)
+		     : "rax", "memory");
+}
+
+static GUEST void widen_and_ask(void)
+{
+	service(WIDEN_REGISTERS);
+	service(ASK_XCR0);	/* KVM_RUN leaves registers where the VMM asks for them */
+	enable_with_registers();
+}
+
+/* What the VMM is told of registers does not depend on what is in them. */
+static GUEST void answers_are_all_alike(void)
+{
+	if (way == PLAIN)
+		service(WIDEN_REGISTERS);
+	service(KEEP_ANSWERS);
+	change_registers();
+	asm volatile("pushf\n\torl %[alignment], (%%rsp)\n\tpopf\n\tmov %[other], %%r15\n\toutl %%eax, %[port]"
+		     : : [alignment] "i"(CHECKS_ALIGNMENT), [other] "r"(OTHER), "a"(COMPARE_ANSWERS), [port] "N"(PORT_SERVICE)
+		     : "r15", "memory");
+	tell("ioctls that answer otherwise when the registers are others, or fail", way == PLAIN ? TELL_SECRET : 0,
+	     *(volatile uint64_t *)&shared.report.answer);
+	tell("what the VMM is told of XCR0", way == PLAIN ? WIDE : 1, service(ASK_XCR0));
+	tell("the VMM is told anything of events", way == PLAIN, service(ASK_EVENTS) != 0);
+	tell("KVM_RUN leaves anything where the VMM asks for registers before", way == PLAIN, service(COUNT_SYNCED) != 0);
+	tell("the VMM is told what is in a register of all that KVM lists", way == PLAIN, service(COUNT_REGISTERS) != 0);
 }
 
 /* As firmware does that protects its memory alone; the operating system asks for more, and must not get a yes for it. */
@@ -321,6 +389,10 @@ static unsigned char *make_odd(enum kind kind)
 		if (mprotect(where + (EXTRA_PAGES - 1) * PAGE, PAGE, PROT_READ))
 			cannot("make a page read-only");
 		break;
+	case UNREADABLE:
+		if (mprotect(where, EXTRA_PAGES * PAGE, PROT_WRITE))
+			cannot("make memory write-only");
+		break;
 	case MOVED:
 		where = mremap(where, EXTRA_PAGES * PAGE, EXTRA_PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
 			       map(EXTRA_PAGES * PAGE));
@@ -449,6 +521,84 @@ uint64_t ask_state(int cpu)
 	return disclosing | failed << 16;
 }
 
+/* The answers of all ioctls that get state, one behind the other. Return: those that fail, a bit each. */
+static uint64_t ask_all(int cpu, unsigned char (*answers)[STATE_BYTES])
+{
+	uint64_t failed = 0;
+
+	for (unsigned int i = 0; i < sizeof(gets) / sizeof(*gets); i++) {
+		const int done = gets[i] == KVM_GET_MSRS ? SECRET_MSRS : 0;
+
+		memset(state, 0, STATE_BYTES);
+		if (done)
+			name_msrs();
+		failed |= (uint64_t)(ioctl(cpu, gets[i], state) != done) << i;
+		memcpy(answers[i], state, STATE_BYTES);
+	}
+	return failed;
+}
+
+static uint64_t compare_answers(int cpu, bool first)
+{
+	static unsigned char before[sizeof(gets) / sizeof(*gets)][STATE_BYTES], now[sizeof(gets) / sizeof(*gets)][STATE_BYTES];
+	uint64_t different = ask_all(cpu, first ? before : now) << 16;
+
+	for (unsigned int i = 0; !first && i < sizeof(gets) / sizeof(*gets); i++)
+		different |= (uint64_t)!!memcmp(before[i], now[i], STATE_BYTES) << i;
+	return different;
+}
+
+/* Of all registers that KVM lists, those that the VMM reads and that are not empty. */
+static uint64_t count_registers(const struct vm *vm)
+{
+	static struct {
+		struct kvm_msr_list head;
+		uint32_t numbers[1024];
+	} list;
+	uint64_t told = 0;
+
+	list.head.nmsrs = sizeof(list.numbers) / sizeof(*list.numbers);
+	if (ioctl(vm->kvm, KVM_GET_MSR_INDEX_LIST, &list))
+		cannot("ask for the registers that KVM has");
+	for (uint32_t i = 0; i < list.head.nmsrs; i++) {
+		struct {
+			struct kvm_msrs head;
+			struct kvm_msr_entry entry;
+		} one = { { .nmsrs = 1 }, { .index = list.numbers[i] } };
+
+		told += ioctl(vm->cpu, KVM_GET_MSRS, &one) == 1 && one.entry.data;
+	}
+	return told;
+}
+
+static uint64_t ask_xcr0(int cpu)
+{
+	struct kvm_xcrs xcrs = { 0 };
+
+	if (ioctl(cpu, KVM_GET_XCRS, &xcrs))
+		cannot("read which vector registers a virtual CPU has");
+	return xcrs.xcrs[0].value;
+}
+
+static uint64_t count_bytes(const void *of, size_t size)
+{
+	const unsigned char *const bytes = of;
+	uint64_t count = 0;
+
+	for (size_t i = 0; i < size; i++)
+		count += bytes[i] != 0;
+	return count;
+}
+
+static uint64_t ask_events(int cpu)
+{
+	struct kvm_vcpu_events events = { 0 };
+
+	if (ioctl(cpu, KVM_GET_VCPU_EVENTS, &events))
+		cannot("read which events wait for a virtual CPU");
+	return count_bytes(&events, sizeof(events));
+}
+
 /* A plain guest gets another value into two registers; a private one what would end any other. */
 static uint64_t set_state(const struct vm *vm)
 {
@@ -538,6 +688,21 @@ static uint64_t serve_state(struct vm *vm, uint32_t what)
 		return set_state(vm);
 	case COUNT_PORT_DATA:
 		return count_port_data(vm);
+	case WIDEN_REGISTERS:
+		widen(vm->cpu);
+		vm->run->kvm_valid_regs = KVM_SYNC_X86_VALID_FIELDS;
+		return 0;
+	case KEEP_ANSWERS:
+	case COMPARE_ANSWERS:
+		return compare_answers(vm->cpu, what == KEEP_ANSWERS);
+	case ASK_XCR0:
+		return ask_xcr0(vm->cpu);
+	case ASK_EVENTS:
+		return ask_events(vm->cpu);
+	case COUNT_SYNCED:
+		return count_bytes(&vm->run->s.regs, sizeof(vm->run->s.regs));
+	case COUNT_REGISTERS:
+		return count_registers(vm);
 	case ASK_RUN:
 		return vm->run->cr8 | (uint64_t)vm->run->if_flag << 8 | (uint64_t)vm->run->flags << 16;
 	default:
@@ -554,6 +719,7 @@ const struct row refusals_rows[] = {
 	{ "kinds", kinds_are_refused, .operands = NULL, .serve = serve_refusals, .first = ask_with_each_kind },
 	{ "limit", limit_is_heeded, .operands = NULL, .serve = serve_refusals, .first = ask_beyond_limit },
 	{ "registers", registers_are_not_told, .operands = NULL, .serve = serve_state, .first = enable_with_registers },
+	{ "answers", answers_are_all_alike, .operands = NULL, .serve = serve_state, .first = widen_and_ask },
 	{ "registers-later", registers_are_private_at_first_or_not, .operands = NULL, .serve = serve_state,
 	  .first = enable_without_registers },
 	{ "registers-refused", registers_are_private_at_first_or_not, .operands = NULL, .serve = serve_refused_state,

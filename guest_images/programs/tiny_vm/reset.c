@@ -10,6 +10,7 @@
 #include "ranges.h"
 #include "refusals.h"
 #include "second.h"
+#include "told.h"
 #include "walk.h"
 
 #define NO_MEMORY_AT 0x7abc000		/* where the VM has none: the address of a device, and in the instruction */
@@ -131,14 +132,73 @@ static GUEST void interrupted_copy_ends_with_a_reset(void)
 	attempt((const void *)WINDOW, WINDOW + PAGE / 2, NO_MEMORY_AT);
 }
 
-#define MSR_HWCR 0xc0010015u
 #define HWCR_STATUS_WRITES 0x40000u	/* that the status of machine checks can be written */
 
-/* The host side tells the rest: what is in a register that INIT leaves as it is. */
+/* Registers that INIT leaves as they are, with a value that nobody gives them. */
+static const struct kept_register {
+	uint32_t number;
+	uint64_t value;
+	bool amds;
+} kept_registers[] = {
+	{ 0xc0010015, HWCR_STATUS_WRITES, true },	/* HWCR */
+	{ 0x401, 0x5eed, true },			/* MC0_STATUS, which can be written then */
+	{ 0x2ff, 0xc06, false },			/* MTRR_DEF_TYPE */
+	{ 0x250, 0x0606060606060606, false },		/* MTRR_FIX64K_00000 */
+	{ 0x200, 0x40000006, false },			/* MTRR_PHYS_BASE_0 */
+	{ 0x1a0, 0x1801, false },			/* MISC_ENABLE */
+	{ 0x140, 1, false },				/* MISC_FEATURES_ENABLES: CPUID faults in ring 3 */
+	{ 0x3b, 0x100000, false },			/* TSC_ADJUST */
+	{ 0x4b564d05, 0, false },			/* KVM's own: whether it polls before the processor sleeps */
+	{ 0xc0010114, 0x10, true },			/* VM_CR: no nested guest */
+};
+
+#define KEPT_REGISTERS (sizeof(kept_registers) / sizeof(*kept_registers))
+
+static uint64_t before_guest[KEPT_REGISTERS];	/* what they have when the VMM looks first */
+static bool has_keys;	/* the processor has protection keys */
+
+/* Those that there are, a bit each. */
+static GUEST uint64_t kept_mask(void)
+{
+	uint64_t mask = 0;
+
+	for (unsigned int i = 0; i < KEPT_REGISTERS; i++)
+		mask |= (uint64_t)(!kept_registers[i].amds || has_svm()) << i;
+	return mask;
+}
+
+static GUEST void note_registers_and_enable(void)
+{
+	service(NOTE_REGISTERS);
+	enable_with_registers();
+}
+
+#define PROTECTION_KEYS (1u << 22)	/* of CR4 */
+#define KEYS 0x5ca1ab1cu		/* key 0, which is that of all pages here, forbids nothing */
+
+/* The host side tells the rest: what is in registers that INIT leaves as they are, and in that of protection keys. */
 static GUEST void register_kept_by_init_ends_with_a_reset(void)
 {
-	write_msr(MSR_HWCR, HWCR_STATUS_WRITES);
-	tell("a register that INIT does not change", HWCR_STATUS_WRITES, read_msr(MSR_HWCR));
+	const uint64_t mask = kept_mask();
+	uint64_t taken = 0;
+
+	if (way == PLAIN)
+		service(NOTE_REGISTERS);
+	for (unsigned int i = 0; i < KEPT_REGISTERS; i++) {
+		const struct kept_register *const one = &kept_registers[i];
+
+		if (mask >> i & 1) {
+			attempt(write_register, one->number, one->value);
+			taken |= (uint64_t)(fault.vector == NO_FAULT && read_msr(one->number) == one->value) << i;
+		}
+	}
+	tell("registers that INIT does not change, and that have what was written", mask, taken);
+	if (cpuid_word(7, 2) >> 3 & 1) {
+		service(NOTE_KEYS);
+		asm volatile("mov %%cr4, %%rax\n\tor %[keys], %%rax\n\tmov %%rax, %%cr4\n\t"
+			     "mov %[value], %%eax\n\txor %%ecx, %%ecx\n\txor %%edx, %%edx\n\twrpkru"
+			     : : [keys] "i"(PROTECTION_KEYS), [value] "i"(KEYS) : "rax", "rcx", "rdx");
+	}
 	service(RESET_AND_READ);
 }
 
@@ -152,6 +212,18 @@ static uint64_t read_by_vmm(const struct vm *vm, uint32_t msr)
 	if (ioctl(vm->cpu, KVM_GET_MSRS, &msrs) != 1)
 		cannot("read a register of the VM");
 	return msrs.entry.data;
+}
+
+/* Whether the VMM is told what the guest has put into PKRU. */
+static uint64_t tells_keys(int cpu)
+{
+	const uint32_t keys = KEYS;
+
+	have_state();
+	memset(state, 0, STATE_BYTES);
+	if (ioctl(cpu, KVM_GET_XSAVE, state))
+		cannot("read a virtual CPU's extended state");
+	return !!memmem(state, STATE_BYTES, &keys, sizeof(keys));
 }
 
 /* KVM resets when the processor is to run; it does not come to run. */
@@ -244,10 +316,20 @@ static uint64_t serve_reset(struct vm *vm, uint32_t what)
 			cannot("read the VM's registers");
 		vm->after_reset[0] = regs.rip;
 		return 0;
+	case NOTE_REGISTERS:
+		for (unsigned int i = 0; i < KEPT_REGISTERS; i++)
+			before_guest[i] = kept_mask() >> i & 1 ? read_by_vmm(vm, kept_registers[i].number) : 0;
+		return 0;
+	case NOTE_KEYS:
+		has_keys = true;
+		return 0;
 	case RESET_AND_READ:
 		reset_by_first(vm);
 		vm->over = true;
-		vm->after_reset[0] = read_by_vmm(vm, MSR_HWCR);
+		for (unsigned int i = 0; i < KEPT_REGISTERS; i++)
+			vm->after_reset[0] |= (uint64_t)((kept_mask() >> i & 1) &&
+							 read_by_vmm(vm, kept_registers[i].number) != before_guest[i]) << i;
+		vm->after_reset[1] = tells_keys(vm->cpu);
 		return 0;
 	case RESET_BESIDE_SECOND:
 		reset_by_first(vm);
@@ -295,8 +377,10 @@ static void report_copied(struct text *line, const struct vm *vm)
 
 static void report_kept(struct text *line, const struct vm *vm)
 {
-	report_hex(line, "what the VMM reads in a register that INIT does not change", way == PLAIN ? HWCR_STATUS_WRITES : 0,
+	report_hex(line, "those of them that are not as they were before, for the VMM", way == PLAIN ? kept_mask() : 0,
 		   vm->after_reset[0]);
+	if (has_keys)
+		report_hex(line, "the VMM is told which protection keys forbid something", way == PLAIN, vm->after_reset[1]);
 }
 
 const struct row reset_rows[] = {
@@ -310,6 +394,6 @@ const struct row reset_rows[] = {
 	{ "reset-at-copy", interrupted_copy_ends_with_a_reset, .operands = operands, .pages = 4, .serve = serve_copy,
 	  .first = enable_with_registers, .device = NO_MEMORY_AT, .device_more = 1, .report = report_copied },
 	{ "reset-kept", register_kept_by_init_ends_with_a_reset, .operands = NULL, .serve = serve_reset,
-	  .first = enable_with_registers, .report = report_kept },
+	  .first = note_registers_and_enable, .report = report_kept },
 	{ .name = NULL },
 };

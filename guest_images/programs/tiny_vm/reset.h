@@ -8,7 +8,8 @@
 
 /* What the host side is asked. */
 enum { RESET_FOR_NEXT = 0x8000, RESET_WITH_PAGE_MOVED, LOOK_AT_MOVED, LET_SECOND_RUN, RESET_BESIDE_SECOND,
-       LOADED, RESET_WITHOUT_SLOT, LOOK_AT_DEVICE, RESET_AND_READ };
+       LOADED, RESET_WITHOUT_SLOT, LOOK_AT_DEVICE, NOTE_REGISTERS, NOTE_KEYS,
+       RESET_AND_READ };
 
 extern bool next_guest;
 void reset_by_first(struct vm *vm);

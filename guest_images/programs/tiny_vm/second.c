@@ -323,10 +323,9 @@ static uint64_t run_late(const struct vm *vm)
 	return run_a_while(vm->third) && vm->third_run->exit_reason == KVM_EXIT_IO && vm->third_run->io.port == PORT_SECOND;
 }
 
-/* The guest's vector registers are of 256 bits. QEMU's emulation of a processor lets no guest of a guest do it itself. */
-static void widen(int cpu)
+void widen(int cpu)
 {
-	const struct kvm_xcrs wide = { .nr_xcrs = 1, .xcrs = { { .xcr = 0, .value = 7 } } };	/* x87, SSE, AVX */
+	const struct kvm_xcrs wide = { .nr_xcrs = 1, .xcrs = { { .xcr = 0, .value = WIDE } } };
 
 	if (ioctl(cpu, KVM_SET_XCRS, &wide))
 		cannot("have vector registers of 256 bits");

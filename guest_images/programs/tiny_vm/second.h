@@ -39,6 +39,11 @@ void send_message(const struct vm *vm, uint32_t whom, uint32_t data);
 bool run_a_while(int cpu);
 uint64_t run_second(struct vm *vm);
 void set_to_reset(struct vm *vm);
+
+#define WIDE 7u	/* of XCR0: x87, SSE, AVX */
+
+/* The guest's vector registers are of 256 bits. QEMU's emulation of a processor lets no guest of a guest do it itself. */
+void widen(int cpu);
 uint64_t serve_second(struct vm *vm, uint32_t what);
 
 extern const struct row second_rows[];

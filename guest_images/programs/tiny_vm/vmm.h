@@ -106,6 +106,8 @@ extern int late_page;
 GUEST __attribute__((noreturn)) void guest_begins(void);
 void add_to_space(const struct vm *vm, uint32_t space, uint32_t slot, uint32_t flags, uint64_t gpa,
 		  uint64_t size, void *where);
+#define MANAGED_SPACE 1u	/* of system management mode (Documentation/virt/kvm/api.rst 4.35) */
+
 void add_memory(const struct vm *vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size, void *where);
 void *map(size_t size);
 void copy_program(const struct vm *vm);
