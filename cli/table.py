@@ -134,6 +134,16 @@ COMMANDS = (
         exits=("that of the shell, or of the command",),
     ),
     Command(
+        "rows",
+        "run rows of tiny_vm, a VMM whose guests do what no operating system does, on a fresh host",
+        "host_setup.tools.rows",
+        ("", "walk-bits real-mode", "--emulator bochs --words kvm_intel.ept=0"),
+        exits=(
+            "0: each row that was run shows what it must",
+            "1: at least one does not",
+        ),
+    ),
+    Command(
         "debug",
         "open gdb or drgn on the kernel of a fresh host",
         "host_setup.tools.debug",

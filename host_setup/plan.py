@@ -15,16 +15,16 @@ from typing import TypeVar
 from common.errors import SetupError
 from common.progress import Terminal, clock
 from common.store import Store, scratch_folder
-from guest_images.keys import keys
-from guest_images.payload import payload
+from guest_images.keys import Keys, keys
+from guest_images.payload import Payload, payload
 from guest_images.programs import MODULES, programs
-from guest_images.rootfs import rootfs
+from guest_images.rootfs import RootFs, rootfs
 from host_setup import inventory
 from host_setup.disks import look
 from host_setup.emulated.bochs_host import BOCHS
 from host_setup.hosts.guest_spec import GuestSpec, guests_for
 from host_setup.kernel import debian_archive, series
-from host_setup.kernel.build import build, module
+from host_setup.kernel.build import BuiltKernel, build, module
 from host_setup.limits import mounts
 from host_setup.provision import (
     Settings,
@@ -32,6 +32,7 @@ from host_setup.provision import (
     kernel_request,
     real_machine,
     require_qemu,
+    spec_of_bochs,
     spec_of_emulated,
     with_accelerator,
 )
@@ -134,19 +135,20 @@ def _lines_for_local(settings: Settings, store: Looking) -> list[Line]:
     modules = stage("modules", "of host and guest", "module", find_modules)
     own = _look(lambda: keys(store))
     guests = guests_for(series=request.series.mode, mode=settings.mode)
-    if runner is BOCHS:
-        if missing := survey().missing_for_bochs:
-            lines.insert(0, Line("packages", f"of Bochs, to be installed: {' '.join(missing)}"))
-        lines.append(Line("host", f"{runner.what}, with the guests {_names(guests)}"))
-        lines.append(Line("boot", "each host anew, by Bochs"))
-        return lines
+    if runner is BOCHS and (missing := survey().missing_for_bochs):
+        lines.insert(0, Line("packages", f"of Bochs, to be installed: {' '.join(missing)}"))
+
+    def key_of(made: BuiltKernel, debian: RootFs, disk: Payload, own_keys: Keys) -> str:
+        if runner is not BOCHS:
+            return spec_of_emulated(made, debian, disk, own_keys, guests, runner).key
+        return spec_of_bochs(made, request, debian, disk, own_keys, guests, store, terminal).key
+
     state = None
     if kernel and compiled and root and modules and own:
         files = (root, compiled, modules, kernel.image, own)
         disk = _look(lambda: payload(store, *files))
         if disk is not None:
-            spec = spec_of_emulated(kernel, root, disk, own, guests, runner)
-            state = _look(lambda: store.get("snapshot", spec.key))
+            state = _look(lambda: store.get("snapshot", key_of(kernel, root, disk, own)))
     lines.append(Line("host", f"{runner.what}, with the guests {_names(guests)}"))
     lines.append(Line("boot", _boot(store, saved=state is not None)))
     return lines

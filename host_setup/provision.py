@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from common.errors import UserInputError
 from common.paths import cache_root
 from common.progress import Terminal
-from common.store import Store
+from common.store import Store, file_sha256
 from common.waiting import Deadline
 from guest_images.keys import Keys, keys
 from guest_images.payload import Payload, payload
@@ -18,8 +19,9 @@ from guest_images.programs import MODULES, Programs, programs
 from guest_images.rootfs import RootFs, rootfs
 from host_setup import inventory
 from host_setup.emulated import bochs_packages
-from host_setup.emulated.bochs import installed_files
-from host_setup.emulated.bochs_host import BOCHS, BochsHosts, BochsSpec
+from host_setup.emulated.bochs import PRELOAD, compile_here, installed_files
+from host_setup.emulated.bochs_host import BOCHS, E1000, INIT, OLDEST, BochsHosts, BochsSpec
+from host_setup.emulated.direct_boot import SECTOR_FLAGS, SECTOR_SOURCE
 from host_setup.emulated.host import EMULATION, Accelerator, EmulatedSpec, nesting
 from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.hosts.base import Hosts
@@ -27,6 +29,7 @@ from host_setup.hosts.guest_spec import GuestSpec, guests_for
 from host_setup.identity import MadeOf, parts_of, qemu_of
 from host_setup.kernel import series, source
 from host_setup.kernel.build import BuiltKernel, Request, build, module
+from host_setup.kernel.driver import driver
 from host_setup.kernel.layers import Layer, Own
 from host_setup.kernel.series import Protection
 from host_setup.kernel.toolchain import GCC, Toolchain
@@ -39,6 +42,7 @@ KINDS = ("auto", *DRIVEN)
 EMULATORS = {"qemu": EMULATION, "bochs": BOCHS}
 """What runs an emulated host, by the name that the user chooses it by."""
 HOST_MEMORY = 832  # MiB, beside the guests' own
+IMAGES = 192  # MiB, likewise, of a host that has its images in its memory
 NODES = 256  # MiB, of which the host's memory is a multiple, or its kernel does not make the two memory nodes of it
 
 
@@ -141,8 +145,10 @@ def provision(
         kernel, leased = lease_hosts(settings, *machine, store, terminal, folder, note=note)
         return Provisioned(kernel, leased, parts_of(leased.spec.rootfs, leased.spec.payload, {}))
     if accelerator(settings.host, settings.inventory, survey(), settings.emulator) is BOCHS:
-        kernel, by_bochs = provide_by_bochs(settings, store, terminal, folder)
-        return Provisioned(kernel, by_bochs, parts_of(by_bochs.spec.rootfs, by_bochs.spec.payload, installed_files()))
+        kernel, by_bochs = provide_by_bochs(settings, store, terminal, folder, note=note)
+        spec = by_bochs.spec
+        own = {file.name: file_sha256(file) for file in (spec.init, spec.network)}
+        return Provisioned(kernel, by_bochs, parts_of(spec.rootfs, spec.payload, installed_files() | own))
     kernel, hosts = provide_locally(settings, store, terminal, folder, note=note)
     return Provisioned(kernel, hosts, parts_of(hosts.spec.rootfs, hosts.spec.payload, qemu_of(hosts.spec.rootfs)))
 
@@ -158,14 +164,25 @@ def provide_locally(
 
 
 def provide_by_bochs(
-    settings: Settings, store: Store, terminal: Terminal, folder: Path
+    settings: Settings, store: Store, terminal: Terminal, folder: Path, *, note: Callable[[str], None]
 ) -> tuple[BuiltKernel, BochsHosts]:
-    """A kernel, and hosts of Bochs's that boot it; as ``provision``. What Bochs needs is installed first."""
+    """A kernel, and hosts of Bochs's that boot it; as ``provision``."""
+    kernel, hosts = hosts_of_bochs(settings, store, terminal, folder, note=note)
+    hosts.saved_state()  # as in provide_locally()
+    return kernel, hosts
+
+
+def hosts_of_bochs(
+    settings: Settings, store: Store, terminal: Terminal, folder: Path, *, note: Callable[[str], None]
+) -> tuple[BuiltKernel, BochsHosts]:
+    """The same, none of which is booted yet. What Bochs needs is installed first."""
     bochs_packages.install(survey().missing_for_bochs or (), terminal)
-    settings = with_accelerator(settings, BOCHS)
+    request = kernel_request(settings, store)
+    require_recent(request)
     kernel, root, disk, own_keys = _make_parts(settings, store, terminal)
     guests = guests_for(series=kernel.mode, mode=settings.mode)
-    return kernel, BochsHosts(BochsSpec(kernel.image, root, disk, own_keys, guests, host_memory(guests)), folder)
+    spec = spec_of_bochs(kernel, request, root, disk, own_keys, guests, store, terminal)
+    return kernel, BochsHosts(spec, store, terminal, folder, note=note)
 
 
 def real_machine(settings: Settings) -> tuple[str, inventory.Remote] | None:
@@ -272,8 +289,6 @@ def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[Built
 
 def with_accelerator(settings: Settings, runner: Accelerator) -> Settings:
     """The settings with the layer that a host of this kind needs."""
-    if runner is BOCHS:
-        return replace(settings, layers=_with(settings.layers, Layer.BOCHS))
     intel = runner.kind is HostKind.NESTED and runner.extension == "vmx"
     return replace(settings, layers=_with(settings.layers, Layer.INTEL)) if intel else settings
 
@@ -286,9 +301,48 @@ def spec_of_emulated(
     return EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, guests, memory, accelerator=runner)
 
 
-def host_memory(guests: tuple[GuestSpec, ...]) -> int:
-    """MiB of a host with these guests."""
-    memory = HOST_MEMORY + sum(guest.memory for guest in guests)
+def spec_of_bochs(
+    kernel: BuiltKernel,
+    request: Request,
+    root: RootFs,
+    disk: Payload,
+    own_keys: Keys,
+    guests: tuple[GuestSpec, ...],
+    store: Store,
+    terminal: Terminal,
+) -> BochsSpec:
+    """A host of Bochs's with room for its guests, and for its images, which are in its memory."""
+    own = (
+        compile_here(INIT, store, "-static"),
+        driver(kernel, request, E1000, store, terminal),
+        compile_here(PRELOAD, store, "-shared", "-fPIC"),
+        compile_here(SECTOR_SOURCE, store, *SECTOR_FLAGS),
+    )
+    memory = host_memory(guests, IMAGES)
+    return BochsSpec(kernel.image, kernel.key, root, disk, own_keys, *own, guests, memory)
+
+
+def require_recent(request: Request) -> None:
+    """Check that a host of Bochs's can boot a kernel.
+
+    :raises UserInputError: it is too old.
+    """
+    release = request.source.release
+    if tuple(int(part) for part in re.findall(r"\d+", release)[:2]) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise UserInputError(
+            f"Linux {release} mounts no file with EROFS, as a host of Bochs's does",
+            stage="--emulator",
+            hint=f"--kernel {oldest} or later",
+        )
+
+
+def host_memory(guests: tuple[GuestSpec, ...], more: int = 0) -> int:
+    """MiB of a host with these guests.
+
+    :param more: MiB that it needs beside them.
+    """
+    memory = HOST_MEMORY + more + sum(guest.memory for guest in guests)
     return memory + -memory % NODES
 
 

@@ -20,7 +20,7 @@ FEATURES = (
     *("smep", "smap", "pku", "la57", "avx", "avx2", "avx512f"),
 )
 DEVICES = ("kvm", "vhost-net", "vhost-vsock", "vfio/vfio", "sev", "iommu", "userfaultfd")
-LAYERS = ("intel", "debug", "numa", "virtme", "selftests", "remote", "coverage", "bochs")
+LAYERS = ("intel", "debug", "numa", "virtme", "selftests", "remote", "coverage")
 MADE_OF = (
     *("sealproof's files", "Python and its packages", "emulator", "root file system", "payload", "payload's files"),
     *("guest image", "programs", "modules"),

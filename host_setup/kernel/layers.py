@@ -45,7 +45,6 @@ class Layer(StrEnum):
     SELFTESTS = "selftests"
     REMOTE = "remote"
     COVERAGE = "coverage"
-    BOCHS = "bochs"
 
 
 def parse_names(text: str) -> tuple[Layer, ...]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A program that looks like a Bochs from outside: the machine's serial lines, its own log, its end.
 
-Started as Bochs is. Beside the configuration file lies ``script.json``: ``console`` and ``beats`` (lines), ``stderr``,
-and ``then``: ``linger`` or ``exit N``. It does not heed SIGTERM.
+Started as Bochs is. Beside the debugger's commands lies ``script.json``: ``console`` and ``beats`` (lines), ``stderr``,
+``saved`` (what it says of having saved itself), and ``then``: ``linger`` or ``exit N``. It does not heed SIGTERM.
 """
 
 from __future__ import annotations
@@ -17,9 +17,19 @@ from pathlib import Path
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    settings = Path(sys.argv[sys.argv.index("-f") + 1])
     commands = Path(sys.argv[sys.argv.index("-rc") + 1])
-    script = json.loads((settings.parent / "script.json").read_text())
+    script = json.loads((commands.parent / "script.json").read_text())
+
+    def save(*_: object) -> None:
+        Path(os.environ["SEALPROOF_SAVE"], "saved").write_text(script["saved"])
+
+    signal.signal(signal.SIGUSR1, save)
+    if "-r" in sys.argv:
+        state = Path(sys.argv[sys.argv.index("-r") + 1])
+        settings = state / "config"
+        script["console"] = (state / "console").read_text().splitlines()
+    else:
+        settings = Path(sys.argv[sys.argv.index("-f") + 1])
     lines = dict(re.findall(r"(com\d): .*dev=(\S+)", settings.read_text()))
     if commands.read_text() != "c\n":
         signal.pause()  # in its debugger

@@ -27,6 +27,13 @@ def spec(folder: Path = Path("/cache"), guests: tuple[GuestSpec, ...] = (PLAIN,)
     )
 
 
+def bzimage() -> bytes:
+    """A kernel's image whose code is its last word: two sectors lie before it, and the header ends at 0x26c."""
+    head = bytearray(2 * 512)
+    head[0x1F1], head[0x201], head[0x202:0x206], head[0x211] = 1, 0x6A, b"HdrS", 0x80
+    return bytes(head) + b"code"
+
+
 class FakeSsh:
     """A session that gives prepared texts, by the command's words; an exception is raised."""
 

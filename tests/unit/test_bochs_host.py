@@ -23,16 +23,16 @@ from host_setup import provision
 from host_setup.channels.vitals import Vitals
 from host_setup.emulated import bochs_host as module
 from host_setup.emulated import bochs_packages
-from host_setup.emulated.bochs import IPS, Machine
+from host_setup.emulated.bochs import CYLINDER, IPS, Machine
 from host_setup.emulated.bochs_host import BOCHS, BochsHost, BochsHosts, BochsSpec, reserved_ports
-from host_setup.emulated.boot_disk import BootDisk
+from host_setup.emulated.direct_boot import INITRAMFS, KERNEL, PARAMETERS, parameters, protected_mode_kernel
 from host_setup.emulated.host import EMULATION
 from host_setup.hosts import kernel_log
 from host_setup.hosts.base import Host, Hosts
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED
-from host_setup.kernel.layers import Layer
 from host_setup.provision import Settings
 from host_setup.this_machine import BOCHS_LIST, HostKind, survey
+from tests.unit.machine_samples import bzimage
 
 
 class FakeBochs:
@@ -40,8 +40,20 @@ class FakeBochs:
 
     made: ClassVar[list[FakeBochs]] = []
 
-    def __init__(self, machine: Machine, *, vitals: Vitals, folder: Path, on_beat: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        vitals: Vitals,
+        folder: Path,
+        on_beat: Callable[[str], None],
+        library: Path,
+        saves: Path | None = None,
+        state: Path | None = None,
+    ) -> None:
         self.machine, self.vitals, self.folder, self.on_beat = machine, vitals, folder, on_beat
+        self.library, self.saves, self.state = library, saves, state
+        self.content = {address: file.read_bytes() for address, file in machine.content.items()}
         self.done: list[str] = []
         self.made.append(self)
         on_beat("host=1")
@@ -54,6 +66,11 @@ class FakeBochs:
 
     def seconds_without_cpu(self) -> float:
         return 0.0
+
+    def save(self) -> None:
+        assert self.saves is not None
+        (self.saves / "cpu0").write_text("registers")
+        self.done.append("save")
 
     def stop(self) -> None:
         self.done.append("stop")
@@ -71,41 +88,61 @@ class FakeBochs:
 
 @pytest.fixture(autouse=True)
 def bochs(monkeypatch: pytest.MonkeyPatch) -> type[FakeBochs]:
-    def boot_disk(kernel: bytes, payload: bytes, command_line: str) -> BootDisk:
-        return BootDisk(b"|".join((kernel, payload, command_line.encode())))
-
     monkeypatch.setattr(FakeBochs, "made", [])
     monkeypatch.setattr(module, "Bochs", FakeBochs)
-    monkeypatch.setattr(module, "boot_disk", boot_disk)
     monkeypatch.setattr(BochsHost, "log_in", lambda *_: None)
     return FakeBochs
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> BochsSpec:
-    (tmp_path / "bzImage").write_bytes(b"kernel")
-    (tmp_path / "payload.erofs").write_bytes(b"payload")
+    (tmp_path / "bzImage").write_bytes(bzimage())
+    for name in ("payload.erofs", "init", "e1000.ko", "preload", "sector", "rootfs/root.erofs"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(f"content of {name}".encode())
     root = RootFs(tmp_path / "rootfs", "root")
     payload = Payload(tmp_path / "payload.erofs", "payload")
-    return BochsSpec(tmp_path / "bzImage", root, payload, Keys(tmp_path / "keys"))
+    own = (Keys(tmp_path / "keys"), tmp_path / "init", tmp_path / "e1000.ko", tmp_path / "preload", tmp_path / "sector")
+    return BochsSpec(tmp_path / "bzImage", "kernel", root, payload, *own)
 
 
-def test_words_come_before_those_that_are_for_init(spec: BochsSpec) -> None:
+def test_words_are_on_the_command_line(spec: BochsSpec) -> None:
     words = replace(spec, words="kvm_intel.ept=0").command_line.split()
-    assert words.index("kvm_intel.ept=0") < words.index("--")
+    assert words[-1] == "kvm_intel.ept=0"
     assert "reboot=t" in words  # or the machine boots again after a panic
     assert f"tsc_early_khz={IPS // 1000}" in words
 
 
-def test_it_boots_the_kernel_and_the_payload_from_a_disk_of_its_own(spec: BochsSpec, tmp_path: Path) -> None:
+def test_it_boots_what_its_memory_holds(spec: BochsSpec, tmp_path: Path) -> None:
     host = BochsHost(spec, tmp_path / "host")
     (made,) = FakeBochs.made
-    assert made.machine.disk.read_bytes() == b"|".join((b"kernel", b"payload", spec.command_line.encode()))
+    assert made.machine.disk.read_bytes().rstrip(b"\0") == b"content of sector"
+    assert made.machine.disk.stat().st_size == CYLINDER
+    initramfs = made.content.pop(INITRAMFS)
+    assert made.content == {
+        PARAMETERS: parameters(bzimage(), len(initramfs), spec.command_line),
+        KERNEL: protected_mode_kernel(bzimage()),
+    }
+    for name in ("init", "e1000.ko", "root.erofs", "payload.erofs"):
+        assert name.encode() + b"\0" in initramfs
+    for name in ("init", "e1000.ko", "rootfs/root.erofs", "payload.erofs"):
+        assert f"content of {name}".encode() in initramfs
+    assert made.library == spec.library
     assert made.machine.disk.parent == tmp_path / "host"
-    assert made.machine.cdrom == spec.rootfs.host_image
     host.close()
     assert made.done == ["kill"]
-    assert not made.machine.disk.exists()
+    assert not list((tmp_path / "host").iterdir())
+
+
+@pytest.mark.parametrize("release", ["6.12.117", "6.13.0-rc1", "7.3.4"])
+def test_a_kernel_that_mounts_files_is_taken(release: str) -> None:
+    provision.require_recent(Mock(source=Mock(release=release)))
+
+
+@pytest.mark.parametrize("release", ["6.1.140", "6.11.0-rc1", "5.19.17"])
+def test_a_kernel_that_mounts_no_file_is_refused(release: str) -> None:
+    with pytest.raises(UserInputError, match=f"Linux {release} mounts no file"):
+        provision.require_recent(Mock(source=Mock(release=release)))
 
 
 def test_each_port_that_is_used_has_one_of_ours_and_no_other(spec: BochsSpec, tmp_path: Path) -> None:
@@ -205,8 +242,55 @@ def test_a_warning_that_bochs_brings_about_is_no_complaint_of_the_kernel(
         assert kernel_log.splats(host.kernel_log()) == kernel_log.splats(complaints)
 
 
-def test_hosts_are_booted_with_words_and_with_or_without_guests(spec: BochsSpec, tmp_path: Path) -> None:
-    hosts = BochsHosts(spec, tmp_path)
+@pytest.fixture
+def hosts(spec: BochsSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BochsHosts:
+    for part in ("boot", "set_nonces", "detach", "rest"):
+        monkeypatch.setattr(BochsHost, part, lambda *_: None)
+    monkeypatch.setattr(BochsHost, "nonces", lambda _: {})
+    store = Store(tmp_path / "store")
+    return BochsHosts(replace(spec, guests=()), store, Terminal(), tmp_path / "hosts", note=notes.append)
+
+
+notes: list[str] = []
+
+
+def test_host_is_saved_once_with_its_disk_and_then_restored(hosts: BochsHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    proved: list[BochsHost] = []
+    monkeypatch.setattr(BochsHosts, "prove", lambda _, host, __: proved.append(host))
+    first, second = hosts.start(), hosts.start()
+    saved, restored, again = FakeBochs.made
+    assert saved.content
+    assert not restored.content
+    assert saved.done == ["save", "kill"]
+    state = hosts.saved_state().folder / "state"
+    assert (state / "cpu0").read_text() == "registers"
+    assert (restored.state, again.state) == (state, state)
+    assert restored.machine.disk != again.machine.disk
+    assert proved == [first, second]
+    assert [host.started for host in proved] == ["restored"] * 2
+    for host in proved:
+        host.close()
+
+
+def test_host_that_is_not_the_saved_one_is_booted(hosts: BochsHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts.saved_state()
+    monkeypatch.setattr(BochsHost, "nonces", lambda _: {"host": '{"nonce": "", "asked": 0}'})
+    host = hosts.start()
+    assert host.started == "cold"
+    assert FakeBochs.made[-2].done == ["kill"]
+    assert "memory of host and guests holds" in notes[-1]
+    host.close()
+
+
+def test_whatever_a_saved_state_depends_on_is_in_its_key(spec: BochsSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {spec.key, *(replace(spec, **other).key for other in ({"words": "quiet"}, {"memory": 2048}))}
+    keys |= {replace(spec, kernel_key="another").key, replace(spec, guests=(PROTECTED,)).key}
+    keys |= {replace(spec, init=spec.network).key}
+    monkeypatch.setattr(module, "installed_files", lambda: {"bochs-bin": "another"})
+    assert len(keys | {spec.key}) == 7
+
+
+def test_hosts_are_booted_with_words_and_with_or_without_guests(hosts: BochsHosts) -> None:
     seen: list[BochsHost] = []
     hosts.on_start = seen.append
     host = hosts.cold("kvm_intel.ept=0", alone=True)
@@ -217,30 +301,30 @@ def test_hosts_are_booted_with_words_and_with_or_without_guests(spec: BochsSpec,
     host.close()
 
 
-def test_host_that_does_not_boot_is_ended(spec: BochsSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_that_does_not_boot_is_ended(hosts: BochsHosts, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise MachineError("no boot")
 
     monkeypatch.setattr(BochsHost, "boot", fail)
     with pytest.raises(MachineError, match="no boot"):
-        BochsHosts(spec, tmp_path).start()
+        hosts.cold()
     assert FakeBochs.made[0].done == ["kill"]
 
 
 # --- how it is chosen
 
 
-def test_bochs_is_chosen_by_name_and_takes_its_layer() -> None:
+def test_bochs_is_chosen_by_name_and_takes_the_same_kernel() -> None:
     here = replace(survey(), missing_for_bochs=())
     assert provision.accelerator("emulated", None, here) is EMULATION
     for host in ("auto", "emulated"):
         assert provision.accelerator(host, None, here, "bochs") is BOCHS
-    assert provision.with_accelerator(Settings(), BOCHS).layers == (Layer.BOCHS,)
+    assert provision.with_accelerator(Settings(), BOCHS) == Settings()
     assert BOCHS.kind is HostKind.EMULATED
 
 
 def test_what_bochs_lacks_is_installed_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bare = replace(survey(), missing_for_bochs=("bochs", "grub-pc-bin"))
+    bare = replace(survey(), missing_for_bochs=("bochs", "vgabios"))
     monkeypatch.setattr(provision, "survey", lambda: bare)
     assert provision.accelerator("auto", None, bare, "bochs") is BOCHS
     assert provision.accelerator("emulated", None, bare) is EMULATION
@@ -250,7 +334,9 @@ def test_what_bochs_lacks_is_installed_before_anything_is_made(tmp_path: Path, m
     def provide(script: str) -> str:
         set_up.write_text(f'echo "$*" >"{asked}"\n{script}\n')
         with pytest.raises(SetupError) as caught:
-            provision.provide_by_bochs(Settings(cache=tmp_path), Store(tmp_path / "cache"), Terminal(), tmp_path)
+            provision.provide_by_bochs(
+                Settings(cache=tmp_path), Store(tmp_path / "cache"), Terminal(), tmp_path, note=notes.append
+            )
         return str(caught.value)
 
     monkeypatch.setattr(provision, "_make_parts", Mock(side_effect=SetupError("all was made", stage="kernel")))

@@ -36,7 +36,7 @@ MADE_BY_PROGRAMS = ("coverage.md", "mutation.md")
 QUICK = ("completion", "schema", "doctor")
 SLOW = {
     **dict.fromkeys(("signoff", "test", "test-stock", "test-hosts", "test-oldest"), "boots machines, for minutes"),
-    **dict.fromkeys(("shell", "debug", "soak", "stress", "search", "bench", "selftests"), "boots machines"),
+    **dict.fromkeys(("shell", "rows", "debug", "soak", "stress", "search", "bench", "selftests"), "boots machines"),
     **dict.fromkeys(("mutate", "coverage", "rebuild", "bisect", "try"), "builds a kernel"),
     **dict.fromkeys(("fleet", "merge", "speedup"), "needs the parts of a sign-off, or makes them"),
     **dict.fromkeys(("history", "nightly"), "writes the user's history, or boots machines for hours"),

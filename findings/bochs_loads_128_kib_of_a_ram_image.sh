@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Tool: Bochs 2.7+dfsg-4+deb12u1 (Debian 12).
 # Guess: optramimage1 puts a file into the machine's memory, from the address on that the option names.
-# Seen: only the first MiB is there. Bochs has the machine's memory in blocks of 1 MiB, which lie in its own memory in the
-#       order of their first use, and reads the whole file to where the first block lies. Of a file with an A and a B at
-#       the begin of two MiB the boot sector finds the A at the address, and no B 1 MiB above it.
+# Seen: only the first 128 KiB are there. Bochs has the machine's memory in blocks of that size, which lie in its own
+#       memory in the order of their first use, and reads the whole file to where the first block lies. Of a file with
+#       an A and a B at the begin of two such blocks the boot sector finds the A at the address, and no B 128 KiB above.
 # Matters: whoever starts a machine with an image in its memory, an initramfs for instance.
 set -euo pipefail
 dir=$(mktemp -d)
@@ -30,7 +30,7 @@ flat:	mov $0x10, %eax
 	mov %eax, %ds
 	mov $0x1000000, %ebx
 	call say
-	mov $0x1100000, %ebx
+	mov $0x1020000, %ebx
 	call say
 	mov $'\n', %al
 	out %al, %dx
@@ -60,7 +60,7 @@ END
 as --32 -o sector.o sector.s
 ld -m elf_i386 -Ttext 0x7c00 --oformat binary -o disk sector.o 2> /dev/null
 truncate -s $((10 * 16 * 63 * 512)) disk
-for sign in A B; do printf %s "$sign" | dd bs=1M conv=sync status=none; done > image
+for sign in A B; do printf %s "$sign" | dd bs=128K conv=sync status=none; done > image
 
 cat > bochsrc <<END
 display_library: term
