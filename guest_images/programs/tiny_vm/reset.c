@@ -10,7 +10,7 @@
 #include "ranges.h"
 #include "refusals.h"
 #include "second.h"
-#include "told.h"
+#include "disclosures.h"
 #include "walk.h"
 
 #define NO_MEMORY_AT 0x7abc000		/* where the VM has none: the address of a device, and in the instruction */
