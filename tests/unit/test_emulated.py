@@ -268,13 +268,13 @@ def test_saved_and_restored_host_agree_on_what_is_left_out(tmp_path: Path) -> No
 
 
 def test_host_is_at_rest_when_all_have_gone_on_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RESTORE", 0.2)
+    monkeypatch.setattr(local_host, "RESTORE", 0.2)
     host = EmulatedHost(spec(), tmp_path)
     host._beats.take_line("host=1 plain=1")
     threading.Thread(target=lambda: [host._beats.take_line(f"host={n} plain=1") for n in range(2, 9)]).start()
     with pytest.raises(DeadlineError, match="to become idle"):
         host.rest()  # the guest stands still
-    monkeypatch.setattr(module, "RESTORE", AT_ONCE)
+    monkeypatch.setattr(local_host, "RESTORE", AT_ONCE)
     beats = itertools.count(10)
     monkeypatch.setattr(host, "_check_all", lambda: host._beats.take_line(f"host={next(beats)} plain={next(beats)}"))
     host.rest()
@@ -445,7 +445,7 @@ def test_host_is_left_alone_only_when_its_guests_qmp_is_free(
     session = FakeSsh(tcp=TCP + CONNECTED.format(state))
     monkeypatch.setattr(host, "_guests", (BootingGuest(PLAIN, host, done),))
     monkeypatch.setattr(host, "_ssh", session)
-    monkeypatch.setattr(module, "RESTORE", 0.2)
+    monkeypatch.setattr(local_host, "RESTORE", 0.2)
     with pytest.raises(DeadlineError, match="QMP to be free"):
         host.detach()
     session.texts = {"tcp": TCP}
