@@ -4,10 +4,10 @@
 # Guess: EventLogs.replay() of the log of IMA gives the register that Linux has extended, as for the events of the boot.
 #        For a violation, a file that was open for writing when it was measured, the log has a digest of zeros, and
 #        Linux extends ones in its place, to make it seen (ima_add_template_entry()).
-# Seen: the zeros are extended as they are. One violation anywhere, and the replayed value is not the register's, with no
-#       error. Without a violation it is.
-# Matters: whoever compares the replayed value with a quote: one log file that was open for writing is enough, and it looks
-#          like a forged log. Replace a digest of zeros of IMA's events by ones before.
+# Seen: the zeros are extended as they are. One violation anywhere, and the replayed value is not the register's, with
+#       no error. Without a violation it is.
+# Matters: whoever compares the replayed value with a quote: one log file that was open for writing is enough, and it
+#          looks like a forged log. Replace a digest of zeros of IMA's events by ones before.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -4,10 +4,10 @@
 # Guess: iterdir() of a directory gives each of its entries once, whatever one does with them meanwhile, as the parsers
 #        for other file systems of this family do.
 # Seen: the next entry is looked for wherever the image's file object stands. Only who asks each entry for its name, and
-#       for nothing that reads more, has all entries. Who only collects them has the first one over and over: list()
-#       of it never ends. Who reads a file inside the loop has bytes of file data as the next entry.
-# Matters: whoever walks a firmware or guest image: hash each file, or sort them. get() and listdir() are right; take the
-#          entries from listdir().
+#       for nothing that reads more, has all entries. Who only collects them has the first one over and over: list() of
+#       it never ends. Who reads a file inside the loop has bytes of file data as the next entry.
+# Matters: whoever walks a firmware or guest image: hash each file, or sort them. get() and listdir() are right; take
+#          the entries from listdir().
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Tool: dissect.hypervisor 3.21 (PyPI), which is imported with defusedxml 0.7.1.
 # Guess: what is read of a Parallels image is what the disk has, whatever the size of the reads.
-# Seen: a hole that a read begins with counts as a run at place 0 of the file. A block that lies as far behind the file's
-#       start as that hole is long is taken for more of the hole: it is read as zeros, with no error. A read of one
-#       block has the data.
+# Seen: a hole that a read begins with counts as a run at place 0 of the file. A block that lies as far behind the
+#       file's start as that hole is long is taken for more of the hole: it is read as zeros, with no error. A read of
+#       one block has the data.
 # Matters: data begins behind the header and its table, so at 1 MiB with the usual blocks of 1 MiB, and the first block
 #          that is written is rarely the disk's first: of such a disk the block that was written first is lost.
 set -euo pipefail

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Tool: junit-report-merger 9.0.4 (npm).
 # Guess: merging moves test cases; the text of a message is afterwards what it was.
-# Seen: text is decoded twice. A message that has "&lt;" in it, written as "&amp;lt;", has "<" afterwards, and "&amp;" is
-#       "&". Where a test printed "&#27;" the merged report has the control character itself: no XML parser reads it. The
-#       status is 0.
-# Matters: messages of tests of escaping, of XML and of consoles: a failure shows two equal strings, or the report of all
-#          jobs is lost to one message. To merge is otherwise the last step, so nothing behind it notices.
+# Seen: text is decoded twice. A message that has "&lt;" in it, written as "&amp;lt;", has "<" afterwards, and "&amp;"
+#       is "&". Where a test printed "&#27;" the merged report has the control character itself: no XML parser reads it.
+#       The status is 0.
+# Matters: messages of tests of escaping, of XML and of consoles: a failure shows two equal strings, or the report of
+#          all jobs is lost to one message. To merge is otherwise the last step, so nothing behind it notices.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

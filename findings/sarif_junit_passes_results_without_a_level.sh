@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Tool: sarif-junit 1.1.4 (npm).
-# Guess: a result without "level" becomes a failed test case: by SARIF 2.1.0 (3.27.10) its level is then that of its rule,
-#        and "warning" if the rule has none. A result that is written with "warning" fails.
-# Seen: it becomes a test case that passed, though its rule says "error", and the status is 0. So does one with "note", and
-#       one with kind "pass": all three look alike.
+# Guess: a result without "level" becomes a failed test case: by SARIF 2.1.0 (3.27.10) its level is then that of its
+#        rule, and "warning" if the rule has none. A result that is written with "warning" fails.
+# Seen: it becomes a test case that passed, though its rule says "error", and the status is 0. So does one with "note",
+#       and one with kind "pass": all three look alike.
 # Matters: CodeQL writes no level on its results, and others leave out the usual one: each of their findings is a green
 #          test. Write the levels out before, from the rules.
 set -euo pipefail

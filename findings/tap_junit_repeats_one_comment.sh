@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Tool: tap-junit 5.0.4 (npm).
-# Guess: each line of diagnostics of a TAP stream is in the report, with the test that it was written for; and the status
-#        tells of a failed test, wherever the report goes.
+# Guess: each line of diagnostics of a TAP stream is in the report, with the test that it was written for; and the
+#        status tells of a failed test, wherever the report goes.
 # Seen: of several lines in a row only the last is kept. It goes to the test that follows, not to the one before, and to
 #       each further test too, until another comment comes: tests that passed have the output of one that failed. With
 #       --output the status of a failed test is 1; when the report goes to the standard output it is 0.
