@@ -33,6 +33,7 @@ PLUGINS = "*/bochs/plugins/*.so"  # its devices, below /usr/lib
 PANIC = ">>PANIC<<"  # in Bochs's log: what ends it, a triple fault for instance
 PRELOAD = Path(__file__).with_name("bochs_preload.c")
 SAVE = 60.0  # seconds
+PLUGINS_NAMED = "plugin_ctrl:"
 SETTINGS = "config"  # Bochs's name for its configuration, in a saved state
 SAVED = "saved"  # bochs_preload.c: holds 1
 MEMORY = "memory.ram"  # Bochs's name
@@ -174,7 +175,8 @@ class Bochs(Emulator):
         console, theirs_console = os.pipe()
         beat, theirs_beat = os.pipe()
         try:
-            settings.write_text(configuration(machine, folder, theirs_console, theirs_beat), encoding="ascii")
+            text = configuration(machine, folder, theirs_console, theirs_beat)
+            settings.write_text(text if state is None else _with_plugins_of(state, text), encoding="ascii")
             self._start(
                 [PROGRAM, "-q", *begin, "-rc", str(commands)],
                 os.fdopen(beat, encoding="ascii", errors="replace"),
@@ -237,3 +239,10 @@ def _with_own_settings(state: Path, folder: Path) -> Path:
         if file.name != SETTINGS:
             (ours / file.name).symlink_to(file)
     return ours
+
+
+def _with_plugins_of(state: Path, text: str) -> str:
+    """A configuration with the devices of a saved state: when it restores, Bochs loads no other than are named."""
+    theirs = (state / SETTINGS).read_text(encoding="ascii", errors="replace").splitlines()
+    named = "".join(f"{line}\n" for line in theirs if line.startswith(PLUGINS_NAMED))
+    return named + "".join(line for line in text.splitlines(keepends=True) if not line.startswith(PLUGINS_NAMED))

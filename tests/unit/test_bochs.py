@@ -176,12 +176,13 @@ def test_it_goes_on_from_a_saved_state_with_a_configuration_of_its_own(start: St
     state = tmp_path / "state"
     state.mkdir()
     (state / "console").write_text("I go on\n")
-    (state / "config").write_text("com1: of another\n")
+    (state / "config").write_text("plugin_ctrl: serial=1, e1000=1\ncom1: of another\n")
     bochs = start(state=state)
     poll_until(lambda: "I go on" in bochs.console(), Deadline(AT_ONCE), "the console")
     ours = tmp_path / "host" / "state"
     assert options((ours / "config").read_text())["memory"]["guest"] == "768"
-    assert (state / "config").read_text() == "com1: of another\n"
+    assert options((ours / "config").read_text())["plugin_ctrl"] == {"serial": "1", "e1000": "1"}
+    assert (state / "config").read_text() == "plugin_ctrl: serial=1, e1000=1\ncom1: of another\n"
 
 
 SIMULATOR = """
