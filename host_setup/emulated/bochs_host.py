@@ -7,6 +7,7 @@ QEMU's emulation has no VMX. Bochs has, and is slower: one processor.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -36,6 +37,7 @@ from host_setup.this_machine import HostKind
 BOCHS = Accelerator(HostKind.EMULATED, "emulated (Bochs, VMX, EPT)", "", CPU)
 """Beside those of QEMU's."""
 BOOT_DISK, STATE = "boot.img", "state"
+WRITTEN = 946_684_800.0  # seconds since 1970: a restored Bochs takes no disk that was written at another time
 EXPECTED_COLD = 60.0  # seconds
 ALL_OF_IT = 256  # MiB of a saved state beside the machine's memory, with room to spare
 MIB = 1 << 20
@@ -176,6 +178,7 @@ class BochsHost(LocalHost):
             self._until_it_runs.callback(file.unlink, missing_ok=True)
         try:
             disk.write_bytes(spec.sector.read_bytes().ljust(CYLINDER, b"\0"))
+            os.utime(disk, (WRITTEN, WRITTEN))
             for file, (_, what) in content.items():
                 file.write_bytes(what)
             addresses = {address: file for file, (address, _) in content.items()}

@@ -118,6 +118,7 @@ def test_it_boots_what_its_memory_holds(spec: BochsSpec, tmp_path: Path) -> None
     (made,) = FakeBochs.made
     assert made.machine.disk.read_bytes().rstrip(b"\0") == b"content of sector"
     assert made.machine.disk.stat().st_size == CYLINDER
+    assert made.machine.disk.stat().st_mtime == module.WRITTEN
     initramfs = made.content.pop(INITRAMFS)
     assert made.content == {
         PARAMETERS: parameters(bzimage(), len(initramfs), spec.command_line),
