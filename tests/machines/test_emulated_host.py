@@ -75,15 +75,15 @@ def test_guests_get_each_interrupt_once_while_all_processors_are_stopped_again_a
 
 
 def test_restored_host_is_pristine_and_its_canaries_are_fresh(pool: HostPool) -> None:
-    seen = []
+    records = []
     for _ in range(2):
         with pool.fresh() as host:
             assert isinstance(host, EmulatedHost)
             assert host.started == "restored"
             assert host.ssh.run(["test", "-e", "/root/was-here"], seconds=20).status == 1
             host.ssh.run(["touch", "/root/was-here"], seconds=20).require()
-            seen += [canary.content for canary in host.guest.canaries.plant(secrets.token_bytes(64))]
-    assert len(set(seen)) == len(seen) == 12
+            records += [canary.content for canary in host.guest.canaries.plant(secrets.token_bytes(64))]
+    assert len(set(records)) == len(records) == 12
 
 
 def test_canary_is_in_no_log_and_on_no_command_line(pool: HostPool) -> None:

@@ -79,8 +79,8 @@ class Judge:
         )
         yield from _unless((night.ended is None) is killed, f"ended: {night.ended}")
         seen = changes(history, night)
-        wanted = {str(change): those for change, those in seeded.changes.items()}
-        yield from _unless(seen == wanted, f"changes: {seen}, not {wanted}")
+        expected = {str(change): those for change, those in seeded.changes.items()}
+        yield from _unless(seen == expected, f"changes: {seen}, not {expected}")
         again = any("the night was killed meanwhile" in attempt.why for attempt in history.attempts(night.id))
         yield from _unless(again is (number == GOES_ON), f"it {'goes on' if again else 'does not go on'} after a kill")
         causes = {cause.claim: cause.told for cause in night.causes}
@@ -95,8 +95,8 @@ class Judge:
         """``history summary``: its headline and exit status."""
         code, output = self._world.ask("summary", night.id)
         seeded = NIGHTS[number]
-        wanted = 2 if number == KILLED else int(seeded.exit)  # no cell of it came to a claim
-        yield from _unless(code == wanted, f"history summary: exit {code}, not {wanted}")
+        expected = 2 if number == KILLED else int(seeded.exit)  # no cell of it came to a claim
+        yield from _unless(code == expected, f"history summary: exit {code}, not {expected}")
         regressed = len(seeded.changes.get(Change.REGRESSED, ())) + len(seeded.changes.get(BROKE, ()))
         count = f"{regressed or 'no'} regression{'' if regressed == 1 else 's'}"
         head = (output.splitlines() or [""])[0]
@@ -109,8 +109,8 @@ class Judge:
         code, output = self._world.ask("trend", str(file))
         yield from _unless(code == 0, f"history trend: {output}")
         seen = squares(file.read_text(encoding="utf-8"), night.id)
-        wanted = dict(zip(CELLS, NIGHTS[number].squares, strict=True))
-        yield from _unless(seen == wanted, f"trend page: {seen}, not {wanted}")
+        expected = dict(zip(CELLS, NIGHTS[number].squares, strict=True))
+        yield from _unless(seen == expected, f"trend page: {seen}, not {expected}")
 
     def _compare(self, number: int, night: Night) -> Iterator[str]:
         """``history compare`` of each cell's run with the one before."""
@@ -127,10 +127,10 @@ class Judge:
                 yield from _unless(cell in NIGHTS[number].changes.get(BROKE, ()), f"{cell}: there is no whole run")
                 continue
             code, output = self._world.ask("compare", whole[-2].id, whole[-1].id)
-            seen, wanted = compare_lines(output), comparison_of(number, cell)
-            worse = int(str(Change.REGRESSED) in wanted)
+            seen, expected = compare_lines(output), comparison_of(number, cell)
+            worse = int(str(Change.REGRESSED) in expected)
             yield from _unless(
-                (code, seen) == (worse, wanted), f"history compare: {cell}: exit {code}: {seen}, not {wanted}"
+                (code, seen) == (worse, expected), f"history compare: {cell}: exit {code}: {seen}, not {expected}"
             )
 
 

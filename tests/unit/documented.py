@@ -63,7 +63,7 @@ def documents() -> list[Path]:
 def commands(file: Path) -> list[Documented]:
     """All commands of a document, in its order."""
     lines = file.read_text(encoding="utf-8").splitlines()
-    found: list[tuple[int, str]] = []
+    results: list[tuple[int, str]] = []
     text: list[str] = []  # without the blocks of code
     language = joined = ""
     for number, line in enumerate(lines, 1):
@@ -77,11 +77,11 @@ def commands(file: Path) -> list[Documented]:
             joined = joined[:-1]
             continue
         if joined and not joined.startswith("#"):
-            found.append((number, joined))
+            results.append((number, joined))
         joined = ""
-    found += _in_text("\n".join(text))
+    results += _in_text("\n".join(text))
     return [
-        Documented(f"{file.relative_to(PROJECT)}:{number}", line) for number, line in sorted(found, key=itemgetter(0))
+        Documented(f"{file.relative_to(PROJECT)}:{number}", line) for number, line in sorted(results, key=itemgetter(0))
     ]
 
 
@@ -115,18 +115,18 @@ def parts(line: str) -> list[list[str]]:
     """The simple commands of a line, without redirections."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
-    found: list[list[str]] = [[]]
+    results: list[list[str]] = [[]]
     skip = False
     for word in lexer:
         if word in _OPERATORS:
             skip = word in {">", ">>", "<"}
             if not skip:
-                found.append([])
+                results.append([])
         elif skip:
             skip = False
         else:
-            found[-1].append(word)
-    return found
+            results[-1].append(word)
+    return results
 
 
 def fault_of(line: str) -> str:
@@ -191,12 +191,12 @@ def _pytest(words: list[str]) -> str:
 
 def parse(parser: argparse.ArgumentParser, words: list[str], *, known: bool = False) -> str:
     """What argparse says of a command line; empty if it takes it."""
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(output):
             parser.parse_known_args(words) if known else parser.parse_args(words)
     except SystemExit:
-        return said.getvalue().strip().splitlines()[-1] if said.getvalue().strip() else "help"
+        return output.getvalue().strip().splitlines()[-1] if output.getvalue().strip() else "help"
     return ""
 
 

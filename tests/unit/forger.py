@@ -75,39 +75,39 @@ def anew(folder: Path) -> None:
     signed(folder)
 
 
-def formed(folder: Path, told: Derived) -> None:
+def formed(folder: Path, report: Derived) -> None:
     """Write the forms as the verifier wants them."""
 
     def junit(one: dict[str, Any]) -> ET.Element:
-        made = ET.Element(one["tag"], one["attributes"])
-        made.text = one["text"] or None
-        made.extend(junit(each) for each in one["parts"])
-        return made
+        element = ET.Element(one["tag"], one["attributes"])
+        element.text = one["text"] or None
+        element.extend(junit(each) for each in one["parts"])
+        return element
 
-    (folder / "signoff.json").write_text(f"{json.dumps(document(told), indent=1)}\n")
-    tree = ET.tostring(junit(forms._junit(told)), encoding="utf-8", xml_declaration=True)
+    (folder / "signoff.json").write_text(f"{json.dumps(document(report), indent=1)}\n")
+    tree = ET.tostring(junit(forms._junit(report)), encoding="utf-8", xml_declaration=True)
     (folder / "junit.xml").write_bytes(tree + b"\n")
-    (folder / "signoff.tap").write_text("\n".join(forms._tap(told)))
-    for name, made in (("signoff.sarif", forms._sarif(told)), ("kcidb.json", forms._kcidb(told))):
+    (folder / "signoff.tap").write_text("\n".join(forms._tap(report)))
+    for name, made in (("signoff.sarif", forms._sarif(report)), ("kcidb.json", forms._kcidb(report))):
         (folder / name).write_text(f"{json.dumps(made, indent=1)}\n")
-    (folder / "signoff.html").write_text(page.render_page(told))
+    (folder / "signoff.html").write_text(page.render_page(report))
 
 
-def document(told: Derived) -> dict[str, Any]:
+def document(report: Derived) -> dict[str, Any]:
     """``signoff.json``."""
-    run, before = told.run, json.loads(told.run.tree.read("signoff.json"))
+    run, before = report.run, json.loads(report.run.tree.read("signoff.json"))
     record = run.record
     return {
         **before,
-        "verdict": told.word,
-        "exit_code": EXIT[told.word],
-        "summary": sentence(run, told.word),
+        "verdict": report.word,
+        "exit_code": EXIT[report.word],
+        "summary": sentence(run, report.word),
         "problems": problems(run),
-        "contract": told.contract,
+        "contract": report.contract,
         "kernel": record["kernel"] and {**record["kernel"], "series": record["series"]},
         **{name: record[name] for name in ("mode", "tier", "host", "made_of")},
-        "counts": told.counts,
-        "signing_key": told.key,
+        "counts": report.counts,
+        "signing_key": report.key,
         "logs": run.logs,
         "run": {
             "id": record["run"],
@@ -125,7 +125,7 @@ def document(told: Derived) -> dict[str, Any]:
             }
             for claim in run.claims.values()
         ],
-        **({} if told.fleet is None else {"fleet": merged.document(told.fleet)}),
+        **({} if report.fleet is None else {"fleet": merged.document(report.fleet)}),
     }
 
 
@@ -198,8 +198,8 @@ def _reworded(text: str, choice: random.Random) -> tuple[str, Json]:
         ("as a list", [text]),
         ("as nothing", None),
     ]
-    if found := re.search(r"[0-9a-f]{32,}", text):
-        digits = found[0]
+    if match := re.search(r"[0-9a-f]{32,}", text):
+        digits = match[0]
         other = f"{'0' if digits[0] != '0' else '1'}{digits[1:]}"
         kinds += [
             ("with another digit", text.replace(digits, other)),
@@ -230,9 +230,9 @@ class Document:
 def of_json(name: str, *, far: bool = True) -> Document:
     """A file that is one document."""
 
-    def write(folder: Path, told: Json) -> None:
+    def write(folder: Path, content: Json) -> None:
         end = "" if name == "record.json" else "\n"
-        (folder / name).write_text(f"{json.dumps(told, indent=1)}{end}")
+        (folder / name).write_text(f"{json.dumps(content, indent=1)}{end}")
 
     return Document(name, lambda folder: json.loads((folder / name).read_text()), write, far)
 
@@ -240,22 +240,22 @@ def of_json(name: str, *, far: bool = True) -> Document:
 def of_lines(name: str) -> Document:
     """A file that is a document a line."""
 
-    def write(folder: Path, told: Json) -> None:
-        lines = told if isinstance(told, list) else [told]
-        (folder / name).write_text("".join(f"{json.dumps(one)}\n" for one in lines))
+    def write(folder: Path, content: Json) -> None:
+        lines = content if isinstance(content, list) else [content]
+        (folder / name).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
-    return Document(name, lambda folder: [json.loads(one) for one in (folder / name).read_text().splitlines()], write)
+    return Document(name, lambda folder: [json.loads(line) for line in (folder / name).read_text().splitlines()], write)
 
 
 def of_evidence(claim: str, role: str, kind: str) -> Document:
     """Evidence of a claim, which the claim's line tells again."""
     of = of_lines(f"evidence/{claim}/{role}.jsonl" if kind == "runs" else f"evidence/{claim}/checks-{role}.jsonl")
 
-    def write(folder: Path, told: Json) -> None:
-        of.write(folder, told)
+    def write(folder: Path, content: Json) -> None:
+        of.write(folder, content)
         lines = of_lines("claims.jsonl")
         rows = lines.read(folder)
-        each = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+        each = [one for one in content if isinstance(one, dict)] if isinstance(content, list) else []
         if kind == "runs":
             made = ("data", "cuts", "canary_key")
             fresh = [{name: value for name, value in one.items() if name not in made} for one in each]
@@ -273,17 +273,17 @@ def of_sweep(claim: str, name: str) -> Document:
     """A sweep, of which the claim's line has a picture."""
     of = of_json(f"evidence/{claim}/{name}")
 
-    def write(folder: Path, told: Json) -> None:
-        of.write(folder, told)
+    def write(folder: Path, content: Json) -> None:
+        of.write(folder, content)
         lines = of_lines("claims.jsonl")
         rows = lines.read(folder)
         try:
-            found = sweeps.read(told, name)
+            result = sweeps.read(content, name)
         except (UnsoundError, KeyError, TypeError, ValueError):
             return
         guest = name.partition(".")[0]
         for each in (each for row in rows if row["id"] == claim for each in row["maps"] if each["guest"] == guest):
-            each.update(way=found.way, size=found.size, rate=found.rate, spans=found.spans)
+            each.update(way=result.way, size=result.size, rate=result.rate, spans=result.spans)
         lines.write(folder, rows)
 
     return Document(of.name, of.read, write)
@@ -295,10 +295,10 @@ def of_statement() -> Document:
     def read(folder: Path) -> Json:
         return json.loads(base64.b64decode(json.loads((folder / "attestation.json").read_text())["payload"]))
 
-    def write(folder: Path, told: Json) -> None:
+    def write(folder: Path, content: Json) -> None:
         def change(statement: dict[str, Any]) -> None:
             statement.clear()
-            statement.update(told if isinstance(told, dict) else {})
+            statement.update(content if isinstance(content, dict) else {})
 
         payload(change)(folder)
 
@@ -381,19 +381,19 @@ def attempt(
             anew(folder)
         elif one.name != "the statement":
             resigned(folder)
-        found = verify(load(folder), Trusted(keys=(MINE,), contract=contract))
-        return Attempt(one.name, place, how, found, same(_bare(one.read(folder)), _bare(before)))
+        result = verify(load(folder), Trusted(keys=(MINE,), contract=contract))
+        return Attempt(one.name, place, how, result, same(_bare(one.read(folder)), _bare(before)))
     finally:
         shutil.rmtree(folder)
 
 
-def _bare(told: Json) -> Json:
+def _bare(content: Json) -> Json:
     """A document without what chains its lines: any change of a line's form changes it."""
-    if not isinstance(told, list):
-        return told
+    if not isinstance(content, list):
+        return content
     return [
         {name: value for name, value in one.items() if name != "previous"} if isinstance(one, dict) else one
-        for one in told
+        for one in content
     ]
 
 

@@ -29,7 +29,7 @@ def run_id(number: int, day: int = 1, month: int = 11) -> str:
 
 def claim(name: str, status: Status = Status.PASS, seconds: float = 1.0, **changes: Any) -> dict[str, Any]:
     """A claim as ``signoff.json`` has it."""
-    made: dict[str, Any] = {
+    content: dict[str, Any] = {
         "id": name, "kind": "health" if name.endswith("healthy") else "legitimate",
         "class": "health" if name.endswith("healthy") else "devices", "mode": "protected",
         "sentence": f"{name.replace('_', ' ').capitalize()}.", "status": str(status),
@@ -40,7 +40,7 @@ def claim(name: str, status: Status = Status.PASS, seconds: float = 1.0, **chang
         "maps": [], "protected": True, "controlled": True, "skip": "",
     }  # fmt: skip
     known = _SCHEMA["$defs"]["claim"]["required"]
-    return {**{name: made.get(name, "") for name in known}, **changes}
+    return {**{name: content.get(name, "") for name in known}, **changes}
 
 
 def claim_not_tried(name: str) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def document(
     started = f"{run[:4]}-{run[4:6]}-{run[6:8]}T{run[9:11]}:{run[11:13]}:{run[13:15]}Z"
     for row in claims:
         row["mode"] = mode
-    made: dict[str, Any] = {
+    content: dict[str, Any] = {
         "schema": _SCHEMA["properties"]["schema"]["const"], "verdict": "NOT PROVEN", "exit_code": 2, "summary": END,
         "mode": mode,
         "tier": "emulated", "contract": {"claims": len(claims), "sha256": sha("contract")},
@@ -83,7 +83,7 @@ def document(
         "counts": {str(status): sum(row["status"] == status for row in claims) for status in Status},
         "problems": [], "claims": claims, "logs": [], "signing_key": "",
     }  # fmt: skip
-    return {**made, **changes}
+    return {**content, **changes}
 
 
 def kill_run(made: dict[str, Any]) -> dict[str, Any]:

@@ -78,8 +78,8 @@ class Machine:
     def holders(self, in_use: int = PROCESS_ROOT) -> Holders:
         everybodys = frozenset().union(*(frames.all for frames in self.guests.values()))
         nested = tuple(find_nested_tables(self.bytes, not_blocks=everybodys))
-        wanted = everybodys.union(*(table.at.values() for table in nested))
-        walked = walk(self.bytes, ROOT, wanted, not_roots=everybodys)
+        expected = everybodys.union(*(table.at.values() for table in nested))
+        walked = walk(self.bytes, ROOT, expected, not_roots=everybodys)
         return Holders(walked, nested, in_use)
 
     def wrong(self, guest: str = "protected", in_use: int = PROCESS_ROOT) -> list[str]:

@@ -172,7 +172,7 @@ def twenty(nights: Nights, more: Sequence[str] = ()) -> dict[int, Review]:
     claims = (*CLAIMS, *more)
     later = (*(name for name in claims if name != "guest_sleeps"), "guest_comes")
     flaky = {3: (one, "guest_shakes"), 7: (two, "guest_shakes"), 10: (one, "guest_shakes"), 20: (one, "guest_works")}
-    found = {}
+    results = {}
     for number in range(1, 21):
         statuses: dict[tuple[str, str], Sequence[Status]] = {}
         if number in flaky:
@@ -193,6 +193,6 @@ def twenty(nights: Nights, more: Sequence[str] = ()) -> dict[int, Review]:
             busy=2.5 if number in (6, 14) else 1.0,
         )
         with contextlib.suppress(Killed):  # and nobody takes it up again
-            found[number] = nights.night(world)
+            results[number] = nights.night(world)
         nights.next_day()
-    return found
+    return results

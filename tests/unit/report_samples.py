@@ -201,8 +201,8 @@ class Story:
         """Have a claim tried, and its line put down."""
         status = self._statuses.get(claim.id, Status.SKIP if claim.skip else Status.PASS)
         command = f"{self.record.command} -k test_{claim.id}"
-        wanted = self.contract.needs.get(claim.id, ())
-        trial = Trial(claim, self.mode, _sentence(claim), command, self.evidence, self._holds, self._known, wanted)
+        claim_needs = self.contract.needs.get(claim.id, ())
+        trial = Trial(claim, self.mode, _sentence(claim), command, self.evidence, self._holds, self._known, claim_needs)
         with contextlib.suppress(pytest.fail.Exception, pytest.skip.Exception):
             self._try(trial, trial.claim, status)
             if status is not Status.SKIP:
@@ -267,12 +267,12 @@ class Story:
     def _probe(self, trial: Trial, claim: ProbeClaim, *, failing: bool) -> None:
         subject = State.PRIVATE if self.mode is Mode.PROTECTED else State.PLAIN
         controls = (State.PLAIN, State.SHARED) if self.mode is Mode.PROTECTED else ()
-        seen = {
+        records = {
             role: [self._observed(trial, claim, role, page, state, failing=failing) for state in states
                    for page in claim.pages]
             for role, states in (("subject", (subject,)), ("control", controls))
         }  # fmt: skip
-        trial.attack(subject=seen["subject"], control=seen["control"])
+        trial.attack(subject=records["subject"], control=records["control"])
 
     def _observed(
         self, trial: Trial, claim: ProbeClaim, role: str, page: Page, state: State, *, failing: bool
@@ -310,8 +310,8 @@ class Story:
         for guest, protected in (("protected", True), ("plain", False)) if self.mode is Mode.PROTECTED else (
             ("plain", False),
         ):  # fmt: skip
-            told = sweep_output(protected=protected)
-            text = json.dumps(told)
+            output = sweep_output(protected=protected)
+            text = json.dumps(output)
             one = parse_sweep(text)
             trial.attach(f"{guest}.{one.way}.json", text)
             trial.draw(MemoryMap(guest, one.way, one.size, one.rate, spans(one.fates())))

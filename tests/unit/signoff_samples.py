@@ -84,8 +84,8 @@ def change_in(seen: Observation, **changes: Any) -> Observation:
     return observation(**{**dataclasses.asdict(seen.ending), **_fields(seen), **changes})
 
 
-def _fields(seen: Observation) -> dict[str, Any]:
-    fields = {field.name: getattr(seen, field.name) for field in dataclasses.fields(seen)}
+def _fields(observation: Observation) -> dict[str, Any]:
+    fields = {field.name: getattr(observation, field.name) for field in dataclasses.fields(observation)}
     del fields["ending"]
     return fields
 

@@ -166,16 +166,16 @@ class FakeTrial:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World()
-    monkeypatch.setattr(module, "Puppeteer", lambda _, path: made if path.endswith("/puppeteer") else None)
-    return made
+    world = World()
+    monkeypatch.setattr(module, "Puppeteer", lambda _, path: world if path.endswith("/puppeteer") else None)
+    return world
 
 
 @pytest.fixture
 def fake_trial(monkeypatch: pytest.MonkeyPatch) -> FakeTrial:
-    made = FakeTrial()
-    monkeypatch.setattr(Trial, "current", made)
-    return made
+    trial = FakeTrial()
+    monkeypatch.setattr(Trial, "current", trial)
+    return trial
 
 
 @pytest.fixture
@@ -203,8 +203,8 @@ def test_probe_runs_on_all_six_pages_and_each_is_told_by_its_own_canary(
     for seen, which in ((fake_trial.subject, UNDER_TEST), (fake_trial.control, CONTROL)):
         assert [observation.page for observation in seen] == [Page.USER, Page.KERNEL, Page.CACHE]
         assert [observation.leaked for observation in seen] == [PAGE] * 3
-        wanted = {p.content for p, _ in world.pages.values() if p.set == which}
-        assert {observation.data for observation in seen} == wanted
+        expected = {p.content for p, _ in world.pages.values() if p.set == which}
+        assert {observation.data for observation in seen} == expected
     everything = [*fake_trial.subject, *fake_trial.control]
     assert len({observation.canary.fingerprint for observation in everything}) == 6
     assert {observation.call for observation in everything} == {"process_vm_readv"}
@@ -423,10 +423,10 @@ def test_one_page_that_was_not_read_is_no_pass(
 
 @pytest.fixture
 def pair(monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World(protected=True)
-    made.plain_guest = World(pid=78)
-    monkeypatch.setattr(module, "Puppeteer", lambda *_: made)
-    return made
+    world = World(protected=True)
+    world.plain_guest = World(pid=78)
+    monkeypatch.setattr(module, "Puppeteer", lambda *_: world)
+    return world
 
 
 def keeps(world: World) -> Callable[[Puppet, Target], Got]:

@@ -26,10 +26,10 @@ def answers(**other: Any) -> dict[str, dict[str, float]]:
 
 
 def measure(series: str, *rounds: dict[str, float]) -> Measurements:
-    made = Measurements(series)
-    for one in rounds:
-        made.add(one)
-    return made
+    measurements = Measurements(series)
+    for numbers_of_round in rounds:
+        measurements.add(numbers_of_round)
+    return measurements
 
 
 def outcomes(today: Measurements, ours: Measurements) -> list[str]:
@@ -45,11 +45,11 @@ def test_vcpus_run_on_all_cpus_but_the_first() -> None:
 
 
 def test_a_round_is_a_number_for_each_row_of_the_table() -> None:
-    found = numbers(answers())
-    assert {line.name for line in lines_of(SIZE)} <= set(found)
-    assert found["populate"] == pytest.approx(1.5)
-    assert found["populate_to_huge"] == pytest.approx(6.0)
-    assert found["stretch"] == 700.0
+    result = numbers(answers())
+    assert {line.name for line in lines_of(SIZE)} <= set(result)
+    assert result["populate"] == pytest.approx(1.5)
+    assert result["populate_to_huge"] == pytest.approx(6.0)
+    assert result["stretch"] == 700.0
     assert numbers(answers(stretch={"share": 41.0, "unshare": 1.0, "idle": 1.0, "seconds": 1.0}))["stretch"] == 41.0
 
 
@@ -69,8 +69,8 @@ def test_each_goal_is_met_or_missed_by_a_little(factor: float, outcome: str) -> 
 
 def test_what_the_emulation_hides_is_not_decided() -> None:
     today = measure("landed", numbers(answers()))
-    for found, outcome in ((34.0, "met"), (36.0, "not decided, 35.0 is less than the noise")):
-        assert outcomes(today, measure("new", {"stretch": found, "stretch_idle": 36.0}))[-1] == outcome
+    for result, outcome in ((34.0, "met"), (36.0, "not decided, 35.0 is less than the noise")):
+        assert outcomes(today, measure("new", {"stretch": result, "stretch_idle": 36.0}))[-1] == outcome
     assert outcomes(today, measure("new", {"stretch": 36.0, "stretch_idle": 34.0}))[-1] == "missed"
 
 

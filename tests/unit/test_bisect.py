@@ -44,8 +44,10 @@ def entry(status: str, why: str = "") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def claim_run(status: str, why: str = "", *, problems: Sequence[str] = (), late: str = "", said: str = "") -> ClaimRun:
-    return ClaimRun({"claims": [entry(status, why)], "problems": list(problems)}, Path("/run"), late, said)
+def claim_run(
+    status: str, why: str = "", *, problems: Sequence[str] = (), late: str = "", message: str = ""
+) -> ClaimRun:
+    return ClaimRun({"claims": [entry(status, why)], "problems": list(problems)}, Path("/run"), late, message)
 
 
 # --- what a run says --------------------------------------------------------------------------------------------------
@@ -75,8 +77,8 @@ def claim_run(status: str, why: str = "", *, problems: Sequence[str] = (), late:
     ],
 )
 def test_only_a_pass_is_good_and_only_what_was_looked_for_is_bad(run: Any, harm: Any, vote: Any, why: Any) -> None:
-    found, words, _ = vote_of(CLAIM, run, harm=harm)
-    assert found is vote
+    result, words, _ = vote_of(CLAIM, run, harm=harm)
+    assert result is vote
     assert why in words
 
 
@@ -109,9 +111,9 @@ class Hosts:
         assert reports.is_dir()
         option = dict(zip(words[::2], words[1::2], strict=True))
         # As pytest does it with these options.
-        wanted = Request(source.resolve(Path(option["--kernel"]), cache), series.load(option["--series"]))
-        assert cache.get("kernel", build.key(wanted, wanted.toolchain.version())), "pytest would build it once more"
-        kernel = build.build(wanted, cache, Terminal())
+        request = Request(source.resolve(Path(option["--kernel"]), cache), series.load(option["--series"]))
+        assert cache.get("kernel", build.key(request, request.toolchain.version())), "pytest would build it once more"
+        kernel = build.build(request, cache, Terminal())
         binary = log.with_name("data")
         subprocess.run(["objcopy", "-O", "binary", "-j", ".data", kernel.vmlinux, binary], check=True)
         held = int.from_bytes(binary.read_bytes()[:4], "little")
@@ -126,23 +128,23 @@ class Hosts:
 
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
-    made = Hosts(6)
+    hosts = Hosts(6)
     monkeypatch.setattr("host_setup.kernel.kept_build.NEEDS", 0)
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", 0)
-    monkeypatch.setattr(attempt, "run_claims", made)
-    return made
+    monkeypatch.setattr(attempt, "run_claims", hosts)
+    return hosts
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A repository with ten kernels, whose memory holds 1 to 10; the eighth does not compile."""
-    made = tmp_path / "tree"
-    toy(made)
-    git(made, "init", "--quiet")
+    folder = tmp_path / "tree"
+    toy(folder)
+    git(folder, "init", "--quiet")
     for number in range(1, 11):
-        (made / FILE).write_text(f"int memory = {number if number != 8 else 'nothing'};\n")
-        commit(made, f"kernel {number}")
-    return made
+        (folder / FILE).write_text(f"int memory = {number if number != 8 else 'nothing'};\n")
+        commit(folder, f"kernel {number}")
+    return folder
 
 
 def words(tree: Path, tmp_path: Path, *more: str) -> list[str]:
@@ -368,10 +370,10 @@ def test_a_claim_that_is_not_there_is_told(hosts: Hosts, tree: Path, tmp_path: P
 
 def test_a_kernel_that_the_user_has_is_not_built_again(hosts: Hosts, tree: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "cache")
-    wanted = Request(source.resolve(tree, store), series.load("stock"))
-    store.get_or_make("kernel", build.key(wanted, wanted.toolchain.version()), lambda folder: (folder / "x").touch())
+    request = Request(source.resolve(tree, store), series.load("stock"))
+    store.get_or_make("kernel", build.key(request, request.toolchain.version()), lambda folder: (folder / "x").touch())
     shop = attempt.Workshop(store, CLAIM, Terminal())
-    cache, _ = shop._provide(wanted, build.key(wanted, wanted.toolchain.version()))
+    cache, _ = shop._provide(request, build.key(request, request.toolchain.version()))
     assert cache is store
     assert not (tmp_path / "cache/kept/bisect/build").exists()
     assert hosts.tried == []

@@ -29,11 +29,11 @@ class Run:
 def run(search: Search, oracle: Oracle) -> Run:
     votes: dict[str, list[Vote]] = defaultdict(list)
     tried: list[str] = []
-    while not isinstance(found := search.next(votes), FirstBad):
-        votes[found].append(oracle(found, len(votes[found])))
-        tried.append(found)
+    while not isinstance(result := search.next(votes), FirstBad):
+        votes[result].append(oracle(result, len(votes[result])))
+        tried.append(result)
         assert len(tried) < 10_000, "it does not end"
-    return Run(found, tried)
+    return Run(result, tried)
 
 
 def bad_from(first: int, *, skips: frozenset[int] = frozenset(), lies: dict[int, int] | None = None) -> Oracle:

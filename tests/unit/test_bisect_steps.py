@@ -29,18 +29,18 @@ KCONFIG = "--- a/Kconfig\n+++ b/Kconfig\n@@ -1 +1,2 @@\n line\n+config {name}\n"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A series of four patches; the third one brings an option."""
-    made = tmp_path / "my series"
-    made.mkdir()
-    (made / "series.toml").write_text(
+    folder = tmp_path / "my series"
+    folder.mkdir()
+    (folder / "series.toml").write_text(
         'title = "A \\"title\\""\nbase = ">=6.12,<6.13"\nmode = "protected"\ndescription = """\nTwo\nlines.\n"""\n'
     )
     for number in (1, 2, 4):
-        (made / f"000{number}-a.patch").write_text(f"Subject: [PATCH {number}/4] a\n\n{change(number, number + 1)}")
-    (made / "0003-b.patch").write_text(KCONFIG.format(name="KVM_NEW"))
-    (made / "series.config").write_text(
+        (folder / f"000{number}-a.patch").write_text(f"Subject: [PATCH {number}/4] a\n\n{change(number, number + 1)}")
+    (folder / "0003-b.patch").write_text(KCONFIG.format(name="KVM_NEW"))
+    (folder / "series.config").write_text(
         "CONFIG_KVM=y\nCONFIG_KVM_NEW=y  # Linux >=6.2\n# CONFIG_KVM_NEWER is not set\n"
     )
-    return made
+    return folder
 
 
 def prefixes(folder: Path, work: Path, good: str | None = None, bad: str | None = None) -> Prefixes:
@@ -52,10 +52,10 @@ def test_a_step_is_a_series_with_so_many_patches(folder: Path, tmp_path: Path) -
     assert (steps.good, steps.bad) == ("0", "4")
     whole = series.load(str(folder))
     for count in (3, 1, 2):
-        found = series.load(steps.settings(str(count)).series)
-        assert [patch.change for patch in found.patches] == [patch.change for patch in whole.patches[:count]]
-        assert (found.title, found.base, found.mode) == (whole.title, whole.base, whole.mode)
-        assert found.description == whole.description
+        result = series.load(steps.settings(str(count)).series)
+        assert [patch.change for patch in result.patches] == [patch.change for patch in whole.patches[:count]]
+        assert (result.title, result.base, result.mode) == (whole.title, whole.base, whole.mode)
+        assert result.description == whole.description
         assert len(list((tmp_path / "work").iterdir())) == 1
 
 
@@ -75,8 +75,8 @@ def test_an_option_is_asked_for_once_its_patch_is_there(folder: Path, tmp_path: 
 def test_a_quilt_series_keeps_its_levels(folder: Path, tmp_path: Path) -> None:
     (folder / "0001-a.patch").write_text(change(1, 2).replace("a/mm", "mm").replace("b/mm", "mm"))
     (folder / "series").write_text("0001-a.patch -p0\n0002-a.patch\n0004-a.patch\n")
-    found = series.load(prefixes(folder, tmp_path / "work").settings("2").series)
-    assert [patch.strip for patch in found.patches] == [0, 1]
+    result = series.load(prefixes(folder, tmp_path / "work").settings("2").series)
+    assert [patch.strip for patch in result.patches] == [0, 1]
 
 
 def test_a_mailbox_is_as_many_steps_as_it_has_mails(folder: Path, tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_a_mailbox_is_as_many_steps_as_it_has_mails(folder: Path, tmp_path: Path
     (folder / "all.mbox").write_text("".join(mails))
     steps = prefixes(folder, tmp_path / "work")
     assert steps.bad == "2"
-    found = series.load(steps.settings("1").series)
-    assert [patch.change.strip() for patch in found.patches] == [change(1, 2).encode().strip()]
+    result = series.load(steps.settings("1").series)
+    assert [patch.change.strip() for patch in result.patches] == [change(1, 2).encode().strip()]
     assert "x/y: <z>" in steps.name("1")
 
 
@@ -139,8 +139,8 @@ IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=f
 
 
 def git(tree: Path, *words: str) -> str:
-    made = subprocess.run(["git", *IDENTITY, "-C", tree, *words], check=True, capture_output=True, text=True)
-    return made.stdout.strip()
+    done = subprocess.run(["git", *IDENTITY, "-C", tree, *words], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def commit(tree: Path, words: str) -> str:
@@ -152,15 +152,15 @@ def commit(tree: Path, words: str) -> str:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A repository with ten commits: the file ``number`` says which."""
-    made = tmp_path / "user's tree"
-    made.mkdir()
-    git(made, "init", "--quiet")
+    folder = tmp_path / "user's tree"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
     for number in range(10):
-        (made / "number").write_text(f"{number}\n")
-        (made / f"only-{number}").write_text("")
-        (made / f"only-{number - 1}").unlink(missing_ok=True)
-        commit(made, f"commit {number}")
-    return made
+        (folder / "number").write_text(f"{number}\n")
+        (folder / f"only-{number}").write_text("")
+        (folder / f"only-{number - 1}").unlink(missing_ok=True)
+        commit(folder, f"commit {number}")
+    return folder
 
 
 def commits(tree: Path, work: Path, good: str = "HEAD~9", bad: str = "HEAD") -> Commits:
@@ -190,10 +190,10 @@ def test_the_first_bad_commit_is_found_and_the_users_tree_is_as_it_was(tree: Pat
     (tree / "new").write_text("the user's own\n")
     before = state(tree)
     steps = commits(tree, tmp_path / "work")
-    found = search(steps, 6)
+    result = search(steps, 6)
     assert state(tree) == before
-    assert steps.name(found.bad).endswith(" commit 6")
-    assert [steps.name(one).split(maxsplit=1)[1] for one in steps.in_order([found.bad, steps.bad, *found.good])] == [
+    assert steps.name(result.bad).endswith(" commit 6")
+    assert [steps.name(one).split(maxsplit=1)[1] for one in steps.in_order([result.bad, steps.bad, *result.good])] == [
         "commit 5", "commit 6", "commit 9",
     ]  # fmt: skip
 
@@ -203,8 +203,8 @@ def test_a_bare_repository_and_a_linked_worktree_will_do(tree: Path, tmp_path: P
     git(tree, "worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"), "HEAD~3")
     for place in ("bare.git", "linked"):
         steps = commits(tmp_path / place, tmp_path / "work", git(tree, "rev-parse", "HEAD~9"))
-        found = search(steps, 4)
-        assert steps.name(found.bad).endswith(" commit 4"), place
+        result = search(steps, 4)
+        assert steps.name(result.bad).endswith(" commit 4"), place
 
 
 def test_what_a_killed_checkout_has_left_goes(tree: Path, tmp_path: Path) -> None:
@@ -294,9 +294,9 @@ def test_what_a_repository_lacks_is_told(tree: Path, tmp_path: Path) -> None:
 
 
 def test_a_thousand_commits_with_merges_are_searched_as_git_would(tmp_path: Path) -> None:
-    made = tmp_path / "tree"
-    made.mkdir()
-    git(made, "init", "--quiet", "--initial-branch=main")
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    git(folder, "init", "--quiet", "--initial-branch=main")
     lines = []
     for number in range(1, 1001):
         merge = f"merge :{number - 3}\n" if number % 7 == 0 and number > 3 else ""
@@ -305,11 +305,11 @@ def test_a_thousand_commits_with_merges_are_searched_as_git_would(tmp_path: Path
             f"commit refs/heads/main\nmark :{number}\ncommitter a <a@b> {number} +0000\ndata <<E\ncommit {number}\nE\n"
             f"{before}{merge}M 644 inline number\ndata <<E\n{number}\nE\n"
         )
-    subprocess.run(["git", "-C", made, "fast-import", "--quiet"], input="".join(lines), text=True, check=True)
-    root = git(made, "rev-list", "--max-parents=0", "main")
-    culprit = git(made, "rev-list", "--grep", "^commit 637$", "main")
-    after = {*git(made, "rev-list", f"^{culprit}", "main", "--ancestry-path").split(), culprit}
-    steps = Commits(Settings(series="stock", kernel_source=made), root, "main", tmp_path / "work")
+    subprocess.run(["git", "-C", folder, "fast-import", "--quiet"], input="".join(lines), text=True, check=True)
+    root = git(folder, "rev-list", "--max-parents=0", "main")
+    culprit = git(folder, "rev-list", "--grep", "^commit 637$", "main")
+    after = {*git(folder, "rev-list", f"^{culprit}", "main", "--ancestry-path").split(), culprit}
+    steps = Commits(Settings(series="stock", kernel_source=folder), root, "main", tmp_path / "work")
     find = Search(steps, steps.good, steps.bad)
     votes: dict[str, list[Vote]] = {}
     while not isinstance(step := find.next(votes), FirstBad):

@@ -177,13 +177,13 @@ def test_its_ports_and_its_disk_are_let_go_when_its_kernel_speaks(
     host = BochsHost(spec, tmp_path / "host")
     (made,) = FakeBochs.made
     (port, *_) = made.machine.forwards.values()
-    said = iter(("", "", "Linux version"))
+    output = iter(("", "", "Linux version"))
 
     def console(_: FakeBochs) -> str:
         assert made.machine.disk.exists()
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
             other.bind(("127.0.0.1", port))
-        return next(said)
+        return next(output)
 
     monkeypatch.setattr(FakeBochs, "console", console)
     host.boot_alone()
@@ -292,11 +292,11 @@ def test_whatever_a_saved_state_depends_on_is_in_its_key(spec: BochsSpec, monkey
 
 
 def test_hosts_are_booted_with_words_and_with_or_without_guests(hosts: BochsHosts) -> None:
-    seen: list[BochsHost] = []
-    hosts.on_start = seen.append
+    records: list[BochsHost] = []
+    hosts.on_start = records.append
     host = hosts.cold("kvm_intel.ept=0", alone=True)
     assert "kvm_intel.ept=0" in host.spec.command_line
-    assert (host.guests, host.qemu, host.started, seen) == ((), None, "cold", [host])
+    assert (host.guests, host.qemu, host.started, records) == ((), None, "cold", [host])
     kinds: tuple[Hosts, Host] = (hosts, host)
     assert kinds[1].tier == "emulated"
     host.close()
@@ -343,8 +343,8 @@ def test_what_bochs_lacks_is_installed_before_anything_is_made(tmp_path: Path, m
     monkeypatch.setattr(provision, "_make_parts", Mock(side_effect=SetupError("all was made", stage="kernel")))
     assert provide("") == "kernel: all was made"
     assert asked.read_text() == f"packages {BOCHS_LIST}\n"
-    said = provide("echo 'set-up: you are neither root nor have sudo: bochs\n  next: as root: apt-get' >&2; exit 2")
-    assert said == "--emulator: you are neither root nor have sudo: bochs\n  next: as root: apt-get"
+    output = provide("echo 'set-up: you are neither root nor have sudo: bochs\n  next: as root: apt-get' >&2; exit 2")
+    assert output == "--emulator: you are neither root nor have sudo: bochs\n  next: as root: apt-get"
     assert provide("echo odd >&2; exit 1") == "--emulator: odd"
 
 

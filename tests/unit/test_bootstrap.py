@@ -75,10 +75,10 @@ def make_checkout(folder: Path) -> Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    made = make_checkout(tmp_path)
+    checkout = make_checkout(tmp_path)
     # The packages come first. A lock that is not there ends the run after them, before an environment is made.
-    (made.folder / "requirements.lock").unlink()
-    return made
+    (checkout.folder / "requirements.lock").unlink()
+    return checkout
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -107,16 +107,16 @@ class History:
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> History:
-    made = make_checkout(tmp_path_factory.mktemp("environment"))
-    lock, stamp = made.folder / "requirements.lock", made.folder / ".venv" / "stamp"
+    checkout = make_checkout(tmp_path_factory.mktemp("environment"))
+    lock, stamp = checkout.folder / "requirements.lock", checkout.folder / ".venv" / "stamp"
     lock.write_text("./not-there\n")
-    failed = made.run()
+    failed = checkout.run()
     stamped = stamp.exists()
     lock.write_text("")
-    started = [made.start(), made.start()]
+    started = [checkout.start(), checkout.start()]
     output = [process.communicate(timeout=120)[1] for process in started]
     return History(
-        made, failed, stamped, [(process.returncode, text) for process, text in zip(started, output, strict=True)]
+        checkout, failed, stamped, [(process.returncode, text) for process, text in zip(started, output, strict=True)]
     )
 
 
@@ -229,11 +229,11 @@ def test_environment_of_another_checkout_is_not_emptied_through_a_link(checkout:
 
 
 def test_checkout_below_a_colon_is_told_before_python_refuses_it(tmp_path: Path) -> None:
-    made = make_checkout(tmp_path)
-    status, said = replace(made, folder=made.folder.rename(tmp_path / "a:b")).run()
+    checkout = make_checkout(tmp_path)
+    status, output = replace(checkout, folder=checkout.folder.rename(tmp_path / "a:b")).run()
     assert status == 2
-    assert "the path of the checkout has a colon" in said
-    assert "making .venv" not in said
+    assert "the path of the checkout has a colon" in output
+    assert "making .venv" not in output
 
 
 def test_another_list_is_installed_and_no_environment_is_made(checkout: Checkout, tmp_path: Path) -> None:
@@ -274,10 +274,10 @@ def test_python_prints_debians_own(checkout: Checkout) -> None:
 
 
 def test_failed_pip_shows_its_lines_and_leaves_an_environment_that_does_not_count(history: History) -> None:
-    status, said = history.failed
+    status, output = history.failed
     assert status == 2
-    assert "not-there" in said
-    assert "pip could not install requirements.lock" in said
+    assert "not-there" in output
+    assert "pip could not install requirements.lock" in output
     assert not history.stamped_after_failure
 
 

@@ -55,10 +55,10 @@ def ours(text: str) -> list[str]:
     """The commands of ours in a script, or in a comment."""
     text = re.sub(r'"(oci://[^"]*)"', "oci://example.org/a", text)
     text = text.replace('"$place"', "oci://example.org/a").replace('"$HISTORY"', "h.sqlite").replace("%h", "~")
-    found = re.findall(
+    results = re.findall(
         r"^ *(?:ExecStart=)?((?:\./sealproof|~/sealproof/sealproof|make) [a-z][^|>&;\n]*)", text, re.MULTILINE
     )
-    return [line.strip().replace("~/sealproof/sealproof", "./sealproof") for line in found]
+    return [line.strip().replace("~/sealproof/sealproof", "./sealproof") for line in results]
 
 
 def test_there_is_a_file_for_each_service() -> None:

@@ -18,12 +18,12 @@ MIB = 1 << 20
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """Two kernels of 1 MiB: ``new`` used now, ``old`` ten days ago."""
-    made = Store(tmp_path / "sealproof")
+    store = Store(tmp_path / "sealproof")
     for key in ("new", "old"):
-        made.get_or_make("kernel", key, lambda folder: folder.joinpath("bzImage").write_bytes(b"k" * MIB) and None)
+        store.get_or_make("kernel", key, lambda folder: folder.joinpath("bzImage").write_bytes(b"k" * MIB) and None)
     then = time.time() - 10 * DAY
-    os.utime(made.path("kernel", "old") / ".used", (then, then))
-    return made
+    os.utime(store.path("kernel", "old") / ".used", (then, then))
+    return store
 
 
 def entries_left(store: Store) -> list[str]:
@@ -31,18 +31,18 @@ def entries_left(store: Store) -> list[str]:
 
 
 def test_within_both_limits_all_stays_and_is_listed(store: Store) -> None:
-    said = clean_cache.clean(store, Limits.model_validate({"max_size": "20GiB", "max_age": "30"}))
+    output = clean_cache.clean(store, Limits.model_validate({"max_size": "20GiB", "max_age": "30"}))
     assert entries_left(store) == ["new", "old"]
-    assert said.count("stays") == 2
-    assert "last used 10.0 days ago" in said
+    assert output.count("stays") == 2
+    assert "last used 10.0 days ago" in output
 
 
 @pytest.mark.parametrize(("size", "age"), [("20GiB", "5"), ("1.5MiB", "30")])
 def test_too_old_and_too_much_both_remove_the_longest_unused(store: Store, size: str, age: str) -> None:
-    said = clean_cache.clean(store, Limits.model_validate({"max_size": size, "max_age": age}))
+    output = clean_cache.clean(store, Limits.model_validate({"max_size": size, "max_age": age}))
     assert entries_left(store) == ["new"]
-    assert "removed  kernel/old" in said
-    assert "removed 1 (0.00 GiB), kept 1" in said
+    assert "removed  kernel/old" in output
+    assert "removed 1 (0.00 GiB), kept 1" in output
 
 
 @pytest.mark.parametrize("argv", [["--max-size", "huge"], ["--max-age", "-1"], ["--max-age", "soon"]])
@@ -62,9 +62,9 @@ def test_ccaches_part_is_shown_with_its_own_limit_and_left_alone(
     (tmp_path / "ccache").write_text('#!/bin/sh\n[ "$CCACHE_DIR" ] && echo 5.0G\n')
     (tmp_path / "ccache").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    said = clean_cache.clean(store, Limits.model_validate({"max_size": "0", "max_age": "0"}))
-    assert "ccache  0.02 GiB, ccache itself limits it to 5.0G" in said
+    output = clean_cache.clean(store, Limits.model_validate({"max_size": "0", "max_age": "0"}))
+    assert "ccache  0.02 GiB, ccache itself limits it to 5.0G" in output
     assert kept_by_ccache.exists()
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    said = clean_cache.clean(store, Limits.model_validate({"max_size": "0", "max_age": "0"}))
-    assert "ccache  0.02 GiB, ccache is not installed" in said
+    output = clean_cache.clean(store, Limits.model_validate({"max_size": "0", "max_age": "0"}))
+    assert "ccache  0.02 GiB, ccache is not installed" in output

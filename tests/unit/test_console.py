@@ -39,22 +39,22 @@ def findings(console: Any) -> list[tuple[Grade, str]]:
 
 
 @pytest.mark.parametrize(
-    ("does", "said"),
+    ("does", "message"),
     [
         ("echo no route to it >&2; exit 3", "its console's command ended with status 3: no route to it"),
         ("exit 1", "its console's command ended with status 1, and said nothing (sh -c 'exit 1')"),
         ("echo closed >&2", "its console's command ended with status 0: closed"),
     ],
 )
-def test_command_that_ends_at_once_is_told_with_what_it_complained_of(tmp_path: Path, does: str, said: str) -> None:
+def test_command_that_ends_at_once_is_told_with_what_it_complained_of(tmp_path: Path, does: str, message: str) -> None:
     log = ConsoleLog(shell(does), tmp_path / "c")
-    assert log.settle() == said
-    assert log.tail() == said
+    assert log.settle() == message
+    assert log.tail() == message
     notes: list[str] = []
     log.renew(notes.append)
-    assert notes == [f"{said}: it is started again", said]
+    assert notes == [f"{message}: it is started again", message]
     log.close()
-    assert findings(shell(does)) == [(Grade.STOP, said)]
+    assert findings(shell(does)) == [(Grade.STOP, message)]
 
 
 def test_command_that_ends_later_is_told_after_its_last_words_and_started_again(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_command_that_keeps_its_words_back_where_no_terminal_is_is_heard_at_once
 
 def test_console_that_works_is_no_finding() -> None:
     assert findings(shell("echo hello; exec sleep 60")) == []
-    (found,) = findings(CommandConsole(kind="command", command=("no-such-program",)))
-    assert found == (Grade.STOP, "no-such-program is not installed here")
+    (result,) = findings(CommandConsole(kind="command", command=("no-such-program",)))
+    assert result == (Grade.STOP, "no-such-program is not installed here")
 
 
 def test_port_of_netconsole_that_is_taken_is_told() -> None:
@@ -103,8 +103,8 @@ def test_port_of_netconsole_that_is_taken_is_told() -> None:
 
 
 def test_power_command_that_is_not_installed_is_told() -> None:
-    found = doctor.judge("far", entry(power={"cycle": ["no-such-program", "cycle"]}), {"kexec": "yes"})
-    assert any("its power command, no-such-program, is not installed here" in one.fact for one in found)
+    result = doctor.judge("far", entry(power={"cycle": ["no-such-program", "cycle"]}), {"kexec": "yes"})
+    assert any("its power command, no-such-program, is not installed here" in one.fact for one in result)
 
 
 # --- a management controller
@@ -155,7 +155,7 @@ def controller(tmp_path: Path) -> Iterator[IpmiConsole]:
     ]
     thread = threading.Thread(target=talk, daemon=True)
     thread.start()
-    one = IpmiConsole(
+    console = IpmiConsole(
         kind="ipmi",
         address="127.0.0.1",
         user="lab",
@@ -165,13 +165,13 @@ def controller(tmp_path: Path) -> Iterator[IpmiConsole]:
     )
 
     def answers() -> bool:
-        argv = [*one.command[:-2], "mc", "info"]
+        argv = [*console.command[:-2], "mc", "info"]
         return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode == 0
 
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         poll_until(answers, Deadline(60), "the controller")
-        yield one
+        yield console
     finally:
         over.set()
         process.kill()
@@ -209,8 +209,8 @@ def test_session_that_a_killed_run_left_is_taken_over_by_who_has_the_machine(
 @needs_ipmi
 def test_controller_that_refuses_us_is_told(controller: IpmiConsole) -> None:
     Path(controller.password_file).write_text("wrong")
-    (found,) = findings(controller)
-    assert found == (
+    (result,) = findings(controller)
+    assert result == (
         Grade.STOP,
         "its console's command ended with status 1: Error: Unable to establish IPMI v2 / RMCP+ session",
     )
@@ -223,6 +223,6 @@ def test_controller_that_says_nothing_is_told(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(module, "SESSION", 0.2)
     monkeypatch.setattr(module, "PARTING", 0.2)
     console = IpmiConsole(kind="ipmi", address="10.9.9.9", user="lab", password_file="/p")
-    (found,) = findings(console)
-    assert found[0] is Grade.STOP
-    assert "opened no session within 0.2 s; cipher_suite = 3" in found[1]
+    (result,) = findings(console)
+    assert result[0] is Grade.STOP
+    assert "opened no session within 0.2 s; cipher_suite = 3" in result[1]

@@ -159,11 +159,11 @@ def claim(counting: Counting, folder: Path, name: str, *numbers: int) -> None:
 
 
 def test_each_line_has_the_claims_that_ran_it(counting: Counting, tmp_path: Path) -> None:
-    wanted = prepare(counting, tmp_path)
+    functions = prepare(counting, tmp_path)
     claim(counting, tmp_path, "three", 3)
     claim(counting, tmp_path, "large", 101, 101)
     claim(counting, tmp_path, "nothing")
-    result = gather("gcov", tmp_path, wanted, ALL, ())
+    result = gather("gcov", tmp_path, functions, ALL, ())
     (at,) = of(CODE, "+= 3")
     assert result.code["mm/memory.c"][at].claims == {"three"}
     (at,) = of(CODE, "*= 7")
@@ -196,30 +196,30 @@ def test_what_was_counted_reads_as_the_compilers_own_library_writes_it(counting:
 
 def test_functions_without_added_lines_are_left_out(counting: Counting, tmp_path: Path) -> None:
     lines = {"mm/memory.c": AddedLines(tuple(CODE.split("\n")), of(CODE, "number == 3"))}
-    wanted = prepare(counting, tmp_path, lines)
-    assert [len(idents) for idents in wanted.values()] == [1]
-    found = {line.function for _, line in notes.lines("gcov", tmp_path / NOTES_FOLDER, wanted)}
-    assert found - {""} == {"looked_at"}
+    functions = prepare(counting, tmp_path, lines)
+    assert [len(idents) for idents in functions.values()] == [1]
+    results = {line.function for _, line in notes.lines("gcov", tmp_path / NOTES_FOLDER, functions)}
+    assert results - {""} == {"looked_at"}
     claim(counting, tmp_path, "three", 3)
-    result = gather("gcov", tmp_path, wanted, lines, ())
+    result = gather("gcov", tmp_path, functions, lines, ())
     assert {file: list(code) for file, code in result.code.items()} == {"mm/memory.c": list(of(CODE, "number == 3"))}
 
 
 def test_a_function_with_inlined_lines_is_known_by_these(counting: Counting, tmp_path: Path) -> None:
     lines = {"include/large.h": AddedLines(tuple(HEADER.split("\n")), of(HEADER, "number > 100"))}
-    wanted = prepare(counting, tmp_path, lines)
+    functions = prepare(counting, tmp_path, lines)
     claim(counting, tmp_path, "three", 3)
-    result = gather("gcov", tmp_path, wanted, lines, ())
+    result = gather("gcov", tmp_path, functions, lines, ())
     assert {number: code.claims for number, code in result.code["include/large.h"].items()} == {3: {"three"}}
 
 
 def test_a_counter_that_has_fallen_began_anew() -> None:
     key = ("mm/memory", 1)
-    found = counters.since({key: struct.pack("<2Q", 3, 9)}, {key: struct.pack("<2Q", 5, 4)})
-    assert found == {key: struct.pack("<2Q", 3, 5)}
+    result = counters.since({key: struct.pack("<2Q", 3, 9)}, {key: struct.pack("<2Q", 5, 4)})
+    assert result == {key: struct.pack("<2Q", 3, 5)}
     assert counters.since({key: bytes(16)}, {key: bytes(16)}) == {}
-    counters.add(found, {key: struct.pack("<2Q", 1, 1), ("mm/gup", 1): bytes(8)})
-    assert found == {key: struct.pack("<2Q", 4, 6), ("mm/gup", 1): bytes(8)}
+    counters.add(result, {key: struct.pack("<2Q", 1, 1), ("mm/gup", 1): bytes(8)})
+    assert result == {key: struct.pack("<2Q", 4, 6), ("mm/gup", 1): bytes(8)}
 
 
 def test_what_was_never_counted_is_no_count(counting: Counting) -> None:
@@ -255,7 +255,7 @@ def test_an_object_is_known_by_its_place_in_the_build(path: str, name: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("folder", "name", "found"),
+    ("folder", "name", "result"),
     [
         ("/linux/build", "../mm/memory.c", "mm/memory.c"),
         ("/x/source/build", "../include/linux/mm.h", "include/linux/mm.h"),
@@ -264,8 +264,8 @@ def test_an_object_is_known_by_its_place_in_the_build(path: str, name: str) -> N
         ("/linux/build", "/usr/include/stdio.h", None),
     ],
 )
-def test_a_source_is_known_by_its_place_in_the_tree(folder: str, name: str, found: str | None) -> None:
-    assert notes.source_name(name, folder) == found
+def test_a_source_is_known_by_its_place_in_the_tree(folder: str, name: str, result: str | None) -> None:
+    assert notes.source_name(name, folder) == result
 
 
 def test_the_gcov_of_a_compiler() -> None:
@@ -295,7 +295,7 @@ def test_added_lines_have_the_patch_that_they_come_from(tmp_path: Path) -> None:
     (pristine / "mm/memory.c").write_text(base)
     first = base.replace("line 9\n", "line 9\nfirst\nsecond\n")
     second = first.replace("second\n", "other\n").replace("line 1\n", "line 1\nshifts\n")
-    found = lines_added(
+    result = lines_added(
         pristine,
         [
             patch("0001-a.patch", base, first, "mm/memory.c", tmp_path),
@@ -305,11 +305,11 @@ def test_added_lines_have_the_patch_that_they_come_from(tmp_path: Path) -> None:
         ],
         tmp_path / "work",
     )
-    assert {file: dict(one.patches) for file, one in found.items()} == {
+    assert {file: dict(one.patches) for file, one in result.items()} == {
         "mm/memory.c": {3: "0002-b.patch", 12: "0001-a.patch", 13: "0002-b.patch"},
         "mm/new.c": {1: "0003-c.patch"},
     }
-    assert found["mm/memory.c"].text[11] == "first"
+    assert result["mm/memory.c"].text[11] == "first"
     assert (pristine / "mm/memory.c").read_text() == base
 
 
@@ -324,8 +324,8 @@ def test_make_is_told_of_the_touched_files_by_their_whole_path(tmp_path: Path) -
     )
     output = subprocess.run(["make", "-s", "-C", tmp_path, word], capture_output=True, text=True, check=True).stdout
     listing = [line for line in output.splitlines() if "counts" in line]
-    wanted = ("mm/memory.o", "arch/x86/kvm/../../../virt/kvm/kvm_main.o")
-    assert listing == [f"{name} counts {' '.join(profile.FLAGS)}" for name in wanted]
+    expected = ("mm/memory.o", "arch/x86/kvm/../../../virt/kvm/kvm_main.o")
+    assert listing == [f"{name} counts {' '.join(profile.FLAGS)}" for name in expected]
 
 
 # --- what is said of it -----------------------------------------------------------------------------------------------
@@ -396,9 +396,9 @@ def test_page_and_table_tell_what_ran() -> None:
 
 
 def test_a_folder_without_counters_is_told(counting: Counting, tmp_path: Path) -> None:
-    wanted = prepare(counting, tmp_path)
+    functions = prepare(counting, tmp_path)
     with pytest.raises(UserInputError, match="holds no counters"):
-        gather("gcov", tmp_path, wanted, ALL, ())
+        gather("gcov", tmp_path, functions, ALL, ())
 
 
 def test_a_file_of_explanations_is_checked(tmp_path: Path) -> None:
@@ -466,16 +466,16 @@ class FakeHost:
 @pytest.fixture
 def collecting(counting: Counting, tmp_path: Path) -> tuple[Collector, EmulatedHosts, Callable[[str], set[str]]]:
     """A collector, where it watches for hosts, and what tells for which claims the line with these words ran."""
-    wanted = prepare(counting, tmp_path)
+    functions = prepare(counting, tmp_path)
     notes_taken: list[str] = []
-    collector = Collector(counting.image, wanted, tmp_path, notes_taken.append)
+    collector = Collector(counting.image, functions, tmp_path, notes_taken.append)
     hosts = cast(EmulatedHosts, SimpleNamespace(on_start=None))
     collector.watch(hosts)
 
     def end_claim(words: str) -> set[str]:
         assert notes_taken == []
         (at,) = of(CODE, words)
-        return gather("gcov", tmp_path, wanted, ALL, ()).code["mm/memory.c"][at].claims
+        return gather("gcov", tmp_path, functions, ALL, ()).code["mm/memory.c"][at].claims
 
     return collector, hosts, end_claim
 

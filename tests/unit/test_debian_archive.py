@@ -54,12 +54,12 @@ class Archive:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Archive:
-    made = Archive(tmp_path / "archive")
-    made.add("6.1", "6.1.170-3")
-    made.add("6.12", "6.12.9-1")
-    made.add("6.12", "6.12.118-1")
-    made.add("7.3", "7.3.4-1~bpo13+1")
-    return made
+    archive = Archive(tmp_path / "archive")
+    archive.add("6.1", "6.1.170-3")
+    archive.add("6.12", "6.12.9-1")
+    archive.add("6.12", "6.12.118-1")
+    archive.add("7.3", "7.3.4-1~bpo13+1")
+    return archive
 
 
 @pytest.fixture

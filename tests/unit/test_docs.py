@@ -51,9 +51,9 @@ ALL = [found for file in documents() for found in commands(file)]
 ONCE = list({found.line: found for found in reversed(ALL)}.values())
 
 
-def name_of(found: Documented) -> str:
+def name_of(documented: Documented) -> str:
     """The command or goal of ours that a line runs; empty: it is another program, or only lists what there is."""
-    words = parts(found.line)[0]
+    words = parts(documented.line)[0]
     if words[0] not in ("./sealproof", "make") or len(words) == 1 or "--help" in words:
         return ""
     return words[1]
@@ -65,15 +65,15 @@ def test_the_documents_have_commands() -> None:
     assert {name_of(found) for found in ALL} >= {command.name for command in COMMANDS} - {"test", "lint", "schema"}
 
 
-@pytest.mark.parametrize("found", ALL, ids=[f"{found.place} {found.line}" for found in ALL])
-def test_a_command_is_one_that_there_is(found: Documented) -> None:
-    assert fault_of(found.line) == ""
+@pytest.mark.parametrize("documented", ALL, ids=[f"{found.place} {found.line}" for found in ALL])
+def test_a_command_is_one_that_there_is(documented: Documented) -> None:
+    assert fault_of(documented.line) == ""
 
 
-@pytest.mark.parametrize("found", ONCE, ids=[found.line for found in ONCE])
-def test_a_quick_command_runs(found: Documented, capsys: pytest.CaptureFixture[str]) -> None:
-    words = parts(found.line)[0]
-    name = name_of(found)
+@pytest.mark.parametrize("documented", ONCE, ids=[found.line for found in ONCE])
+def test_a_quick_command_runs(documented: Documented, capsys: pytest.CaptureFixture[str]) -> None:
+    words = parts(documented.line)[0]
+    name = name_of(documented)
     if words[0] not in ("./sealproof", "make"):
         pytest.skip("not ours, or needs a report: it is not run")
     if name in SLOW:
@@ -121,9 +121,9 @@ def test_each_command_and_goal_is_quick_or_slow_for_a_reason() -> None:
     ],
 )
 def test_a_fault_in_a_command_is_found(line: str, fault: str) -> None:
-    found = fault_of(line)
-    assert fault in found
-    assert bool(fault) == bool(found)
+    result = fault_of(line)
+    assert fault in result
+    assert bool(fault) == bool(result)
 
 
 def test_commands_are_found_in_blocks_sessions_and_running_text(
@@ -136,7 +136,7 @@ def test_commands_are_found_in_blocks_sessions_and_running_text(
         "```sh\n# why\n./sealproof soak \\\n  --boots 3  # three\n```\n"
         "\n```console\n$ make test\nmake is output\n$ ./sealproof\n```\n\n```toml\nmake = 1\n```\n"
     )
-    assert [found.line for found in commands(file)] == [
+    assert [command.line for command in commands(file)] == [
         *("make help", "make", "./sealproof soak --help"),
         *("./sealproof soak --boots 3  # three", "make test", "./sealproof"),
     ]
@@ -148,7 +148,7 @@ def test_commands_are_found_in_blocks_sessions_and_running_text(
 def test_code_is_fenced_and_says_what_it_is(file: Path) -> None:
     if file.name in MADE_BY_PROGRAMS:
         pytest.skip("made by a program")
-    assert [found for found in languages(file) if found[1] not in (SHELL, SESSION, *OTHER_LANGUAGES)] == []
+    assert [result for result in languages(file) if result[1] not in (SHELL, SESSION, *OTHER_LANGUAGES)] == []
 
 
 def anchor(title: str) -> str:
@@ -212,5 +212,5 @@ def test_an_error_that_the_page_explains_is_one_that_the_code_says() -> None:
     text = (PROJECT / "docs/troubleshooting.md").read_text(encoding="utf-8")
     messages = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
     assert len(messages) > 25
-    said = re.sub(r'"\s*\n\s*f?"', "", code)  # a message over several lines
-    assert [message for message in messages if not re.search(re.escape(message).replace("…", "[^\n]*"), said)] == []
+    output = re.sub(r'"\s*\n\s*f?"', "", code)  # a message over several lines
+    assert [message for message in messages if not re.search(re.escape(message).replace("…", "[^\n]*"), output)] == []

@@ -340,9 +340,9 @@ def faulty(tmp_path: Path) -> Faulty:
     return Faulty(tmp_path)
 
 
-def line_about(said: str, what: str) -> str:
+def line_about(message: str, what: str) -> str:
     """State, finding and advice of one line of the table."""
-    lines = said.splitlines()
+    lines = message.splitlines()
     number = next(number for number, line in enumerate(lines) if line[10:26].strip() == what)
     return " ".join(" ".join(lines[number : number + 2]).split())
 
@@ -386,9 +386,9 @@ def test_cache_below_a_file_or_a_dead_link_stops(faulty: Faulty) -> None:
     ],
 )
 def test_cache_on_a_file_system_that_does_not_do_is_told(faulty: Faulty, options: str, state: str, words: str) -> None:
-    said = line_about(faulty.mounted(options), "disk, cache")
-    assert said.startswith(f"{state} disk, cache")
-    assert words in said
+    output = line_about(faulty.mounted(options), "disk, cache")
+    assert output.startswith(f"{state} disk, cache")
+    assert words in output
 
 
 @pytest.mark.parametrize(
@@ -412,23 +412,23 @@ def test_another_user_s_cache_stops(tmp_path: Path) -> None:
     (faulty.cache / "sealproof" / "kernel").mkdir(parents=True)
     as_nobody = ("setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--")
     (faulty.cache / "sealproof").chmod(0o777)
-    said = faulty.doctor("true", *as_nobody, python="/usr/bin/python3")
-    assert f"uid 54321 may not write to {faulty.cache}/sealproof/kernel" in line_about(said, "disk, cache")
+    output = faulty.doctor("true", *as_nobody, python="/usr/bin/python3")
+    assert f"uid 54321 may not write to {faulty.cache}/sealproof/kernel" in line_about(output, "disk, cache")
 
 
 def test_user_without_a_name_or_a_home_is_told_so(faulty: Faulty) -> None:
     as_nobody = ("setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--")
     del faulty.environment["XDG_CACHE_HOME"]
-    said = faulty.doctor("unset HOME LOGNAME USER USERNAME LNAME", *as_nobody, python="/usr/bin/python3")
-    assert "uid 54321, which has no name in /etc/passwd: newuidmap refuses this" in line_about(said, "user")
-    assert "uid 54321 has no home folder: HOME is not set" in line_about(said, "disk, cache")
-    said = faulty.doctor("export HOME=/", *as_nobody, python="/usr/bin/python3")
-    assert "uid 54321 may not write to /" in line_about(said, "disk, cache")
+    output = faulty.doctor("unset HOME LOGNAME USER USERNAME LNAME", *as_nobody, python="/usr/bin/python3")
+    assert "uid 54321, which has no name in /etc/passwd: newuidmap refuses this" in line_about(output, "user")
+    assert "uid 54321 has no home folder: HOME is not set" in line_about(output, "disk, cache")
+    output = faulty.doctor("export HOME=/", *as_nobody, python="/usr/bin/python3")
+    assert "uid 54321 may not write to /" in line_about(output, "disk, cache")
 
 
 def test_machine_without_its_loopback_stops(faulty: Faulty) -> None:
-    said = faulty.doctor("true", "unshare", "--net", "--map-root-user")
-    assert line_about(said, "loopback").startswith("STOP loopback no connection to 127.0.0.1: Network is unreachable")
+    output = faulty.doctor("true", "unshare", "--net", "--map-root-user")
+    assert line_about(output, "loopback").startswith("STOP loopback no connection to 127.0.0.1: Network is unreachable")
     assert line_about(faulty.doctor(), "loopback").startswith("ok loopback")
 
 
@@ -442,9 +442,9 @@ def test_machine_without_its_loopback_stops(faulty: Faulty) -> None:
     ],
 )
 def test_process_limits_that_are_too_low_stop(faulty: Faulty, option: str, words: str) -> None:
-    said = line_about(faulty.doctor(f"ulimit -S {option}"), "process limits")
-    assert said.startswith(f"STOP process limits {words}")
-    step = said.partition("in the shell, before make: ")[2]
+    output = line_about(faulty.doctor(f"ulimit -S {option}"), "process limits")
+    assert output.startswith(f"STOP process limits {words}")
+    step = output.partition("in the shell, before make: ")[2]
     assert step.startswith(f"ulimit {option[:2]} ")
     assert line_about(faulty.doctor(f"ulimit -S {option}; {step}"), "process limits").startswith("ok")
 
@@ -453,25 +453,25 @@ def test_temporary_files_that_cannot_be_kept_stop(fake: FakeMachine, faulty: Fau
     folder = faulty.cache
     folder.mkdir()
     faulty.environment |= {"TMPDIR": str(folder), "XDG_CACHE_HOME": str(fake.root / "other")}
-    said = faulty.doctor(f"mount -t tmpfs -o noexec none {folder}", "unshare", "--mount", "--map-root-user")
-    assert line_about(said, "disk, temporary").startswith(f"STOP disk, temporary {folder} is mounted noexec")
+    output = faulty.doctor(f"mount -t tmpfs -o noexec none {folder}", "unshare", "--mount", "--map-root-user")
+    assert line_about(output, "disk, temporary").startswith(f"STOP disk, temporary {folder} is mounted noexec")
 
 
 def test_a_tmpdir_that_is_no_folder_stops(faulty: Faulty) -> None:
     faulty.environment["TMPDIR"] = f"{faulty.cache}/nowhere"
-    said = line_about(faulty.doctor(), "disk, temporary")
-    assert said.startswith(f"STOP disk, temporary nothing can be written to {faulty.cache}/nowhere: TMPDIR names it")
+    output = line_about(faulty.doctor(), "disk, temporary")
+    assert output.startswith(f"STOP disk, temporary nothing can be written to {faulty.cache}/nowhere: TMPDIR names it")
 
 
 def test_a_small_disk_for_temporary_files_stops_though_the_image_is_made(faulty: Faulty, tmp_path: Path) -> None:
-    made = faulty.cache / "sealproof/rootfs/x"
-    made.mkdir(parents=True)
-    (made / ".used").write_text("1")
+    folder = faulty.cache / "sealproof/rootfs/x"
+    folder.mkdir(parents=True)
+    (folder / ".used").write_text("1")
     small = tmp_path / "small"
     small.mkdir()
     faulty.environment["TMPDIR"] = str(small)
-    said = faulty.doctor(f"mount -t tmpfs -o size=1m none {small}", "unshare", "--mount", "--map-root-user")
-    assert line_about(said, "disk, temporary").startswith(
+    output = faulty.doctor(f"mount -t tmpfs -o size=1m none {small}", "unshare", "--mount", "--map-root-user")
+    assert line_about(output, "disk, temporary").startswith(
         f"STOP disk, temporary 0.0 GiB free for {small}, a run takes 64 MiB"
     )
 
@@ -547,17 +547,19 @@ def test_group_that_may_use_a_device_is_found(tmp_path: Path) -> None:
 
 
 def test_what_bochs_needs_is_named_and_stops_nothing(fake: FakeMachine) -> None:
-    wanted = [line.split()[0] for line in machine.BOCHS_LIST.read_text(encoding="utf-8").splitlines() if line[0] != "#"]
+    expected = [
+        line.split()[0] for line in machine.BOCHS_LIST.read_text(encoding="utf-8").splitlines() if line[0] != "#"
+    ]
     seen = fake.survey()
-    assert seen.missing_for_bochs == tuple(wanted)
+    assert seen.missing_for_bochs == tuple(expected)
     told = finding(seen, "Bochs")
     assert told.state is Grade.NOTE
-    assert all(name in told.fact and name in told.advice for name in wanted)
-    fake.installed += wanted[1:]
+    assert all(name in told.fact and name in told.advice for name in expected)
+    fake.installed += expected[1:]
     assert finding(fake.survey(), "Bochs").fact == "1 packages missing: bochs"
     assert finding(as_root(seen), "Bochs").advice.startswith("nothing: --emulator bochs installs them, or apt-get")
     assert finding(as_user(seen, sudo=False), "Bochs").advice.startswith("for --emulator bochs: apt-get update")
-    fake.installed += wanted[:1]
+    fake.installed += expected[:1]
     assert finding(fake.survey(), "Bochs").state is Grade.OK
 
 

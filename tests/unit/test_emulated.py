@@ -80,9 +80,9 @@ class FakeQemu:
         self.qmp = FakeQmp()
         self.made.append(self)
 
-    def wait_status(self, wanted: str, *, seconds: float) -> None:
+    def wait_status(self, expected: str, *, seconds: float) -> None:
         assert seconds > 0
-        self.qmp.done.append(f"wait {wanted}")
+        self.qmp.done.append(f"wait {expected}")
         if self.wrong is not None:
             raise self.wrong
 

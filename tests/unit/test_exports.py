@@ -41,22 +41,22 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def tap(folder: Path) -> dict[str, str]:
     """Of each point: ok, not ok, or skip."""
-    found = {}
+    results = {}
     for line in (folder / "signoff.tap").read_text().splitlines():
         if line.startswith(("ok ", "not ok ")):
             point, _, directive = line.partition(" # ")
             word, _, name = point.partition(" - ")
-            found[name] = "skip" if directive.startswith("SKIP") else word.rpartition(" ")[0]
-    return found
+            results[name] = "skip" if directive.startswith("SKIP") else word.rpartition(" ")[0]
+    return results
 
 
 def junit(folder: Path) -> dict[str, str]:
     """Of each test: passed, or its element and type."""
-    found = {}
+    results = {}
     for case in ET.fromstring((folder / "junit.xml").read_bytes()).iter("testcase"):
         child = next((one for one in case if one.tag in ("failure", "error", "skipped")), None)
-        found[str(case.get("name"))] = "passed" if child is None else f"{child.tag} {child.get('type')}"
-    return found
+        results[str(case.get("name"))] = "passed" if child is None else f"{child.tag} {child.get('type')}"
+    return results
 
 
 def kcidb(folder: Path) -> dict[str, str]:
@@ -129,8 +129,8 @@ def test_ends_are_told_apart(
     assert [said for path, said in kcidb(folder).items() if path.endswith(f".{name}")] == [word]
     assert junit(folder)[name] == element
     assert tap(folder)[name] == point
-    found = {result["ruleId"]: (result["kind"], result["level"]) for result in sarif(folder)["results"]}
-    assert found.get(name) == kind
+    results = {result["ruleId"]: (result["kind"], result["level"]) for result in sarif(folder)["results"]}
+    assert results.get(name) == kind
     if point == "not ok":
         assert f'  status: "{word}"' in (folder / "signoff.tap").read_text()
 
@@ -212,7 +212,7 @@ def test_junit_counts_what_it_holds(reports: dict[str, Path]) -> None:
         assert suite is not None
         ends = list(junit(folder).values())
         for count, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-            assert int(str(suite.get(count))) == sum(one.startswith(tag) for one in ends)
+            assert int(str(suite.get(count))) == sum(end.startswith(tag) for end in ends)
         assert int(str(suite.get("tests"))) == len(ends)
 
 

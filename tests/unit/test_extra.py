@@ -126,8 +126,8 @@ def test_both_guests_are_checked_at_once(host: Any) -> None:
         return [Check("name", guest.spec.name, guest.spec.name)]
 
     works_at_once(trial, host, check)
-    found = tuple([Check("name", name, name)] for name in ("protected", "plain"))
-    assert trial.given == [(found, {"protected": True})]
+    result = tuple([Check("name", name, name)] for name in ("protected", "plain"))
+    assert trial.given == [(result, {"protected": True})]
 
 
 def test_check_that_fails_in_one_guest_is_told(host: Any) -> None:

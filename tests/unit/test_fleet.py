@@ -303,13 +303,13 @@ def fake_avocado(
 def test_what_is_lost_is_tried_again_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deliveries = [{1: {FIRST: Status.PASS, **WELL}}, {2: {SECOND: Status.PASS, THIRD: Status.FAIL, **WELL}}]
     asked_for = fake_avocado(monkeypatch, tmp_path, deliveries)
-    said: list[str] = []
-    outcome = job.run(GROUPS, job.Workers(2), tmp_path / "jobs", tries=3, say=said.append)
+    lines: list[str] = []
+    outcome = job.run(GROUPS, job.Workers(2), tmp_path / "jobs", tries=3, say=lines.append)
     assert [files for files, _ in asked_for] == [["a.py", "b.py"], ["b.py"]]
     assert outcome.lost == []
     assert len(outcome.parts) == 2
     assert outcome.seconds == [5.0, 5.0]
-    assert said == ["2 claims are lost: trying 1 groups again"]
+    assert lines == ["2 claims are lost: trying 1 groups again"]
 
 
 def test_what_is_lost_for_good_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,9 +423,9 @@ def test_parts_that_do_not_go_together_are_no_proof(home: Path) -> None:
     ],
 )
 def test_a_machine_is_user_host_and_port(words: str, user: str, host: str, port: int) -> None:
-    found = machines.parse(words)
-    assert found == machines.SshTarget(user, host, port)
-    assert machines.parse(str(found)) == found
+    result = machines.parse(words)
+    assert result == machines.SshTarget(user, host, port)
+    assert machines.parse(str(result)) == result
 
 
 @pytest.mark.parametrize(
@@ -464,7 +464,7 @@ def test_a_number_that_no_fleet_has_is_a_wrong_option(words: str, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    ("theirs", "said"),
+    ("theirs", "message"),
     [
         ("", ""),
         ("commit 1234, contract 5678", "it has another sealproof in /x: commit 1234, contract 5678; here: commit"),
@@ -472,7 +472,7 @@ def test_a_number_that_no_fleet_has_is_a_wrong_option(words: str, capsys: pytest
     ],
 )
 def test_a_machine_with_another_checkout_is_noticed_before_it_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, message: str
 ) -> None:
     """What it does could not be merged."""
     ssh = tmp_path / "ssh"
@@ -480,8 +480,8 @@ def test_a_machine_with_another_checkout_is_noticed_before_it_works(
     ssh.chmod(0o700)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     parsed = machines.problem(machines.parse("me@node"), machines.Access(Path("/x")))
-    assert parsed.startswith(said)
-    assert bool(parsed) == bool(said)
+    assert parsed.startswith(message)
+    assert bool(parsed) == bool(message)
 
 
 def test_a_checkout_is_its_commit_and_its_contract(tmp_path: Path) -> None:
@@ -527,8 +527,8 @@ def test_one_machine_takes_the_sum_and_many_the_longest() -> None:
 
 def test_two_machines_take_the_groups_in_their_order() -> None:
     # 3 | 1 2 6: the second is free at 1, takes 2, both are free at 3, and 6 begins there.
-    found = forecast([3.0, 1.0, 2.0, 6.0], 2)
-    assert (found.seconds, found.floor) == (9.0, 6.0)
+    result = forecast([3.0, 1.0, 2.0, 6.0], 2)
+    assert (result.seconds, result.floor) == (9.0, 6.0)
 
 
 def test_the_table_shows_its_formula() -> None:

@@ -163,10 +163,10 @@ def test_program_on_a_pipe_ends_with_ours(how: signal.Signals) -> None:
     assert process.stdout is not None
     assert process.stdin is not None
     try:
-        said = b""
-        while b">" not in said:
-            said += process.stdout.read(1)
-        pid = int(said.partition(b"<ready ")[2].partition(b">")[0])
+        output = b""
+        while b">" not in output:
+            output += process.stdout.read(1)
+        pid = int(output.partition(b"<ready ")[2].partition(b">")[0])
         process.send_signal(how)
         process.wait(30)
         poll_until(is_gone(pid), Deadline(30), "the program to end")

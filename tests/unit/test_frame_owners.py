@@ -59,19 +59,19 @@ def kernel() -> bytearray:
 
 def test_addresses_are_translated_and_read_across_pages() -> None:
     memory = kernel()
-    found = KernelMemory(memory, ROOT)
-    assert found.physical(DIRECT + 0x12345) == 0x12345
-    assert found.physical(VMALLOC + 0x3010) == STACK * PAGE_SIZE + 0x10
-    assert found.physical(VMALLOC) is None
+    result = KernelMemory(memory, ROOT)
+    assert result.physical(DIRECT + 0x12345) == 0x12345
+    assert result.physical(VMALLOC + 0x3010) == STACK * PAGE_SIZE + 0x10
+    assert result.physical(VMALLOC) is None
     memory[PAGE_SIZE * 51 - 2 : PAGE_SIZE * 51 + 2] = b"abcd"
-    assert found.read(DIRECT + 51 * PAGE_SIZE - 2, 4) == b"abcd"
-    assert found.read(VMALLOC + 0x3FFE, 4) == bytes(2)
-    assert found.word(VMALLOC) == 0
+    assert result.read(DIRECT + 51 * PAGE_SIZE - 2, 4) == b"abcd"
+    assert result.read(VMALLOC + 0x3FFE, 4) == bytes(2)
+    assert result.word(VMALLOC) == 0
 
 
 def test_slab_is_named_whichever_of_its_pages_it_is() -> None:
-    found = KernelMemory(kernel(), ROOT)
-    assert [found.slab(frame) for frame in (SLAB_HEAD, SLAB_TAIL, LOST)] == ["kvm_vcpu", "kvm_vcpu", ""]
+    result = KernelMemory(kernel(), ROOT)
+    assert [result.slab(frame) for frame in (SLAB_HEAD, SLAB_TAIL, LOST)] == ["kvm_vcpu", "kvm_vcpu", ""]
 
 
 def test_struct_page_is_found_by_sections_too() -> None:
@@ -91,8 +91,8 @@ def test_frame_is_allocated_if_it_is_counted_and_nothing_else() -> None:
     counts = STRUCTS * PAGE_SIZE + 48
     for frame, word in ((30, 1 << 32 | 0xFFFFFFFF), (31, 0xFFFFFFFF), (32, 1 << 32 | 0xF5000000), (33, 1 << 32)):
         put(memory, counts + frame * PAGE_STRUCT, word)
-    found = KernelMemory(memory, ROOT)
-    assert [found.is_allocated(frame) for frame in range(30, 34)] == [True, False, False, False]
+    result = KernelMemory(memory, ROOT)
+    assert [result.is_allocated(frame) for frame in range(30, 34)] == [True, False, False, False]
 
 
 class Told:

@@ -74,9 +74,9 @@ def guest(host: FakeSsh, monkeypatch: pytest.MonkeyPatch) -> Guest:
 
 
 def guest_of(host: FakeSsh, monkeypatch: pytest.MonkeyPatch, spec: GuestSpec) -> Guest:
-    made = Guest(spec, lambda: cast("Any", host), LOGIN, Vitals("the guest"), no_stream)
-    monkeypatch.setattr(made, "_qmp", FakeQmp())
-    return made
+    guest = Guest(spec, lambda: cast("Any", host), LOGIN, Vitals("the guest"), no_stream)
+    monkeypatch.setattr(guest, "_qmp", FakeQmp())
+    return guest
 
 
 def canary_at(gpa: int = 0x3000) -> Planted:
@@ -84,16 +84,16 @@ def canary_at(gpa: int = 0x3000) -> Planted:
 
 
 def canary(guest: Guest, monkeypatch: pytest.MonkeyPatch, **reply: Any) -> FakeCanary:
-    made = FakeCanary(reply)
-    monkeypatch.setattr(guest._canary, "_conversation", made)
-    return made
+    canary = FakeCanary(reply)
+    monkeypatch.setattr(guest._canary, "_conversation", canary)
+    return canary
 
 
 def info(guest: Guest, monkeypatch: pytest.MonkeyPatch, **reply: Any) -> FakeCanary:
     """What ``page_info`` says."""
-    made = FakeCanary(reply)
-    monkeypatch.setattr(guest._page_info, "_conversation", made)
-    return made
+    canary = FakeCanary(reply)
+    monkeypatch.setattr(guest._page_info, "_conversation", canary)
+    return canary
 
 
 def test_pages_lie_where_qemu_and_its_page_tables_say(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,13 +161,13 @@ def test_planted_canaries_come_with_their_addresses_and_hide_their_bytes(
     info(guest, monkeypatch, entries=[1 << 63 | 0x100003])
     one = {"kind": "user", "set": "subject", "state": "private", "gpa": 0x3000, "key": "c0ffee00" * 8}
     talk = canary(guest, monkeypatch, canaries=[one])
-    (found,) = guest.canaries.plant(b"\x01\x02")
+    (result,) = guest.canaries.plant(b"\x01\x02")
     assert talk.asked == ["plant 0102"]
     content = canary_of(bytes.fromhex("c0ffee00" * 8))
     assert len(content) == len(set(zip(*[iter(content)] * 8, strict=True))) * 8 == 4096
-    assert found == Planted("user", "subject", "private", Address(0x3000, 0x7F0000003000, 0x100003000), content)
-    assert "content" not in repr(found)
-    assert "ffee" not in repr(found)
+    assert result == Planted("user", "subject", "private", Address(0x3000, 0x7F0000003000, 0x100003000), content)
+    assert "content" not in repr(result)
+    assert "ffee" not in repr(result)
 
 
 def test_page_is_read_where_it_was_planted(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,13 +300,13 @@ def test_guest_that_refuses_or_is_lost_is_not_tried_again(
 # --- its end
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_end_of_its_qemu_is_its_loss_and_harm_unless_a_probe_wants_it(guest: Guest, wanted: bool) -> None:  # noqa: FBT001
-    if wanted:
+@pytest.mark.parametrize("expected", [True, False])
+def test_end_of_its_qemu_is_its_loss_and_harm_unless_a_probe_wants_it(guest: Guest, expected: bool) -> None:  # noqa: FBT001
+    if expected:
         guest.may_end()
     guest._qmp_ended()
     assert guest.vitals.reason == "its QEMU ended"
-    assert guest.vitals.harm is not wanted
+    assert guest.vitals.harm is not expected
 
 
 def test_end_of_our_channels_is_not(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,8 +361,8 @@ def test_only_a_guest_to_be_protected_opts_in_and_all_else_of_it_is_as_in_the_pl
 def test_plain_guest_is_there_always_and_another_only_where_it_can_be_protected(
     series: Protection, mode: Protection
 ) -> None:
-    wanted = (PROTECTED, PLAIN) if (series, mode) == (Protection.PROTECTED, Protection.PROTECTED) else (PLAIN,)
-    assert guests_for(series=series, mode=mode) == wanted
+    expected = (PROTECTED, PLAIN) if (series, mode) == (Protection.PROTECTED, Protection.PROTECTED) else (PLAIN,)
+    assert guests_for(series=series, mode=mode) == expected
 
 
 def test_host_listens_for_the_heartbeat_of_every_guest() -> None:

@@ -623,8 +623,8 @@ def test_runs_of_which_less_was_tried_are_not_compared_without_asking(tmp_path: 
         ((whole, plain), 2, "PASS has two meanings"),
         ((whole, tmp_path), 2, "has no signoff.json"),
     ):
-        found, output, wrong = run("compare", *map(str, words))
-        assert (found, reason in output + wrong) == (status, True), output + wrong
+        result, output, wrong = run("compare", *map(str, words))
+        assert (result, reason in output + wrong) == (status, True), output + wrong
 
 
 def test_control_characters_of_a_report_never_reach_the_terminal(tmp_path: Path) -> None:

@@ -49,14 +49,14 @@ def bad_night(nights: Nights) -> Review:
 
 
 def test_each_claim_is_told_at_its_line_of_the_contract_the_worst_first(nights: Nights, contract: Path) -> None:
-    found = list(annotate(bad_night(nights), contract))
-    assert [(entry.level, entry.file, entry.line, entry.title) for entry in found] == [
+    result = list(annotate(bad_night(nights), contract))
+    assert [(entry.level, entry.file, entry.line, entry.title) for entry in result] == [
         (Level.ERROR, "tests_e2e/contract/legitimate-x.toml", 8, "regressed: guest_works"),
         (Level.WARNING, "tests_e2e/contract/legitimate-x.toml", 9, "flaky: guest_shakes"),
         (Level.WARNING, "tests_e2e/contract/legitimate-x.toml", 4, "still not PASS: guest_boots"),
     ]
-    assert "series=one: PASS -> FAIL/FAIL: it is FAIL: expected 4, got 5\n" in found[0].words
-    assert "repeat: pytest tests_e2e -k test_guest_works" in found[0].words
+    assert "series=one: PASS -> FAIL/FAIL: it is FAIL: expected 4, got 5\n" in result[0].words
+    assert "repeat: pytest tests_e2e -k test_guest_works" in result[0].words
 
 
 def test_the_lines_are_those_of_the_runs_own_contract_if_it_is_there(nights: Nights, contract: Path) -> None:
@@ -99,10 +99,10 @@ def test_github_takes_them_as_commands_of_a_line_each(nights: Nights, contract: 
 
 def test_gitlab_takes_them_as_code_quality(nights: Nights, contract: Path) -> None:
     issues = json.loads(to_gitlab(annotate(bad_night(nights), contract)))
-    assert [one["severity"] for one in issues] == ["critical", "minor", "minor"]
+    assert [issue["severity"] for issue in issues] == ["critical", "minor", "minor"]
     assert issues[0]["location"] == {"path": "tests_e2e/contract/legitimate-x.toml", "lines": {"begin": 8}}
-    assert len({one["fingerprint"] for one in issues}) == 3
-    assert all({*one} == {"description", "check_name", "fingerprint", "severity", "location"} for one in issues)
+    assert len({issue["fingerprint"] for issue in issues}) == 3
+    assert all({*issue} == {"description", "check_name", "fingerprint", "severity", "location"} for issue in issues)
     assert json.loads(to_gitlab(iter(()))) == []
 
 
@@ -126,8 +126,8 @@ def test_a_mail_has_the_kernels_message_and_no_more_of_it_than_fits(nights: Nigh
     (evidence / "oops.txt").write_text(
         "BUG at mm/x.c in a < b [0123456789ab]\n\n" + "".join(f" f{n}\x1b\n" for n in range(99))
     )
-    told = summary.text(night)
-    assert "    oops\n      BUG at mm/x.c in a < b [0123456789ab]\n\n       f0\ufffd\n" in told
-    assert " f37" in told
-    assert " f38" not in told
-    assert "\n      ...\n" in told
+    output = summary.text(night)
+    assert "    oops\n      BUG at mm/x.c in a < b [0123456789ab]\n\n       f0\ufffd\n" in output
+    assert " f37" in output
+    assert " f38" not in output
+    assert "\n      ...\n" in output

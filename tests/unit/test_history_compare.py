@@ -73,8 +73,8 @@ def test_each_claim_is_named_by_what_became_of_it(make: Any) -> None:
         claim_not_tried("idle"),
         kernel="6.13",
     )
-    found = compare([Sitting((one,))], Sitting((two,)), Background())
-    assert {line.claim: line.change for line in found.lines} == {
+    result = compare([Sitting((one,))], Sitting((two,)), Background())
+    assert {line.claim: line.change for line in result.lines} == {
         "stays": Change.UNCHANGED,
         "breaks": Change.REGRESSED,
         "heals": Change.FIXED,
@@ -160,8 +160,8 @@ def test_noise_of_a_busy_machine_makes_no_claim_slower(make: Any) -> None:
 
 
 def test_a_time_of_a_claim_that_failed_says_nothing(make: Any) -> None:
-    found = compare_runs(None, make(claim("aa", FAIL, 1.0)), make(claim("aa", PASS, 90.0), kernel="6.13"))
-    assert found.lines[0].change is Change.FIXED
+    result = compare_runs(None, make(claim("aa", FAIL, 1.0)), make(claim("aa", PASS, 90.0), kernel="6.13"))
+    assert result.lines[0].change is Change.FIXED
     assert compare_runs(None, make(claim("aa", PASS, 1.0)), make(claim("aa", PASS, 90.0))).lines[0].seconds == (
         1.0,
         90.0,

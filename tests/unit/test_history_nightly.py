@@ -43,14 +43,14 @@ def nights(tmp_path: Path) -> Iterator[Nights]:
         yield Nights(tmp_path, matrix("one", "two"), history)
 
 
-def cell(found: Review, name: str = ONE) -> CellReview:
-    return next(cell_review for cell_review in found.cells if cell_review.cell == name)
+def cell(night_review: Review, name: str = ONE) -> CellReview:
+    return next(cell_review for cell_review in night_review.cells if cell_review.cell == name)
 
 
-def changes(found: Review, *wanted: Change) -> dict[str, set[str]]:
+def changes(night_review: Review, *wanted: Change) -> dict[str, set[str]]:
     """What became of which claims, by change; ``broke`` for cells that came to none."""
     told: dict[str, set[str]] = {}
-    for cell_review in found.cells:
+    for cell_review in night_review.cells:
         if cell_review.broke:
             told.setdefault("broke", set()).add(cell_review.cell)
         for line in cell_review.comparison.lines if cell_review.comparison else ():
@@ -88,9 +88,9 @@ def test_a_flaky_claim_is_named_and_counted_and_is_a_failure_only_if_asked(night
     assert (night_review.regressions, night_review.flaky) == (0, 1)
     assert [night_review.exit(on) for on in ExitOn] == [NightExit.WELL, NightExit.WORSE, NightExit.WORSE]
     assert cell(night_review).failing == ["guest_works"]
-    told = summary.text(night_review)
-    assert "no regressions, 1 flaky" in told
-    assert "flaky  guest_works\n    PASS -> FAIL/PASS: it is FAIL: expected 4, got 5" in told
+    output = summary.text(night_review)
+    assert "no regressions, 1 flaky" in output
+    assert "flaky  guest_works\n    PASS -> FAIL/PASS: it is FAIL: expected 4, got 5" in output
 
 
 def test_what_failed_before_is_not_run_again_and_is_said(nights: Nights) -> None:
@@ -194,9 +194,9 @@ def test_of_what_regressed_with_the_patches_the_first_bad_one_is_searched_for_as
     nights.next_day()
     night_review = nights.night(World(statuses=BOTH_FAIL, patches=TWO_PATCHES))
     assert nights.searched == [("guest_works", "--series=one", "--trust-ends", "--good=1", "--bad=2")]
-    told = summary.text(night_review, page=Path("/trend.html"))
-    assert "    cause   2 of 2 patches: 0002-b.patch\n    seen    /answer.txt\n" in told
-    assert "    bisect  ./sealproof bisect guest_boots --series=one --trust-ends --good=1 --bad=2\n" in told
+    output = summary.text(night_review, page=Path("/trend.html"))
+    assert "    cause   2 of 2 patches: 0002-b.patch\n    seen    /answer.txt\n" in output
+    assert "    bisect  ./sealproof bisect guest_boots --series=one --trust-ends --good=1 --bad=2\n" in output
     assert "  - first bad: 2 of 2 patches: 0002-b.patch\n" in summary.markdown(night_review)
     assert [cause.claim for cause in cell(night_review).causes] == ["guest_works", "guest_boots"]
     nights.next_day()
@@ -360,16 +360,16 @@ def test_a_leak_found_before_the_time_was_up_counts(tmp_path: Path) -> None:
 
 
 def test_only_one_night_is_at_work(nights: Nights) -> None:
-    said: list[str] = []
+    lines: list[str] = []
 
     def another() -> None:
         with pytest.raises(SetupError, match="another night is at work"):
             nights.night()
-        said.append("it was refused")
+        lines.append("it was refused")
 
     nights.before_end = another
     nights.night()
-    assert said == ["it was refused"] * 2
+    assert lines == ["it was refused"] * 2
 
 
 # --- a kill in any place ----------------------------------------------------------------------------------------------
@@ -401,7 +401,7 @@ BAD_NIGHT = World(
 def test_a_night_that_is_killed_in_any_place_comes_to_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    wanted = None
+    expected = None
     for place in range(100):
         with History(tmp_path / f"{place}.sqlite") as history:
             nights = Nights(tmp_path / str(place), matrix("one", "two"), history)
@@ -418,18 +418,21 @@ def test_a_night_that_is_killed_in_any_place_comes_to_the_same(
                         review(history, last) if last.ended and len(history.nights()) == 2 else nights.night()
                     )
             assert len(history.nights()) == 2
-            wanted = wanted or comparable(night_review)
+            expected = expected or comparable(night_review)
             # What was tried before the kill may have been tried once more: the second time is its first then.
-            assert comparable(night_review)[1:] == wanted[1:] or _is_shifted(night_review)
+            assert comparable(night_review)[1:] == expected[1:] or _is_shifted(night_review)
             if not reached():
                 assert place > 8
                 return
     pytest.fail("there is no end to the places")
 
 
-def _is_shifted(found: Review) -> bool:
+def _is_shifted(night_review: Review) -> bool:
     """Whether all is as it was seeded, with claims whose first result was lost with the kill."""
-    return found.regressions == 2 and changes(found)[Change.REGRESSED] == {f"{ONE} guest_works", f"{TWO} guest_works"}
+    return night_review.regressions == 2 and changes(night_review)[Change.REGRESSED] == {
+        f"{ONE} guest_works",
+        f"{TWO} guest_works",
+    }
 
 
 def kill_at(patch: pytest.MonkeyPatch, place: int, *, after: bool) -> Callable[[], bool]:
@@ -562,9 +565,9 @@ mark = "quick"
 
 
 def test_a_matrix_is_all_combinations_of_what_its_tables_name(tmp_path: Path) -> None:
-    found = load(write_matrix(tmp_path, GOOD))
-    assert (found.minutes, found.again, found.exit_on, found.shared) == (240, 2, ExitOn.FLAKY, ("--jobs=2",))
-    assert [cell_review.name for cell_review in found.cells] == [
+    result = load(write_matrix(tmp_path, GOOD))
+    assert (result.minutes, result.again, result.exit_on, result.shared) == (240, 2, ExitOn.FLAKY, ("--jobs=2",))
+    assert [cell_review.name for cell_review in result.cells] == [
         "series=stock layers=none mode=plain",
         "series=stock layers=debug,numa mode=plain",
         "series=protected-memory layers=none mode=plain",
@@ -572,9 +575,9 @@ def test_a_matrix_is_all_combinations_of_what_its_tables_name(tmp_path: Path) ->
         "selftests=true kernel=6.12 mark=quick",
         "selftests=false kernel=6.12 mark=quick",
     ]
-    assert found.cells[1].words == ("--series=stock", "--layers=debug,numa", "--mode=plain")
-    assert found.cells[4].words == ("--selftests", "--kernel=6.12")
-    assert (found.cells[5].words, found.cells[5].selection) == (("--kernel=6.12",), ("-m", "quick"))
+    assert result.cells[1].words == ("--series=stock", "--layers=debug,numa", "--mode=plain")
+    assert result.cells[4].words == ("--selftests", "--kernel=6.12")
+    assert (result.cells[5].words, result.cells[5].selection) == (("--kernel=6.12",), ("-m", "quick"))
 
 
 def test_the_options_are_those_that_pytest_has() -> None:
@@ -855,20 +858,20 @@ def test_twenty_nights_come_out_exactly_as_they_were_seeded(nights: Nights) -> N
         },
         20: {Change.FIXED: {f"{TWO} host_cannot_read"}, Change.FLAKY: {f"{ONE} guest_works"}},
     }
-    found = twenty(nights)
-    assert sorted(found) == [number for number in range(1, 21) if number != 12]
-    assert {number: changes(one) for number, one in found.items() if changes(one)} == seeded
+    result = twenty(nights)
+    assert sorted(result) == [number for number in range(1, 21) if number != 12]
+    assert {number: changes(one) for number, one in result.items() if changes(one)} == seeded
     worse = {5, 10, 16, 17}
-    assert {number: one.exit() for number, one in found.items()} == {
+    assert {number: one.exit() for number, one in result.items()} == {
         number: NightExit.WORSE if number in worse else NightExit.NOT_TRIED if number == 15 else NightExit.WELL
-        for number in found
+        for number in result
     }
     # The kernel's update is what differs where it made a claim fail, and nothing differs where nothing was changed.
-    update = {name for name, _, _ in cell(found[10], TWO).comparison.inputs}
+    update = {name for name, _, _ in cell(result[10], TWO).comparison.inputs}
     assert update == {"kernel", "kernel build ID", "kernel source", "kernel image"}
-    assert [name for name, _, _ in cell(found[5]).comparison.inputs] == ["patches", "patch 0001-a.patch"]
-    assert cell(found[16]).comparison.inputs == ()
+    assert [name for name, _, _ in cell(result[5]).comparison.inputs] == ["patches", "patch 0001-a.patch"]
+    assert cell(result[16]).comparison.inputs == ()
     # The night that was killed has left what it had done, and what failed for ten nights was said in each.
     assert sum(night.ended is None for night in nights.history.nights()) == 1
     for number in (11, 13, 14, 18, 19):
-        assert "still not PASS  host_cannot_read" in summary.text(found[number])
+        assert "still not PASS  host_cannot_read" in summary.text(result[number])

@@ -202,8 +202,8 @@ def test_a_guest_has_no_control_block_of_the_hosts() -> None:
 
 @pytest.mark.parametrize("free", [BLOCK, NESTED])
 def test_what_a_vm_that_has_ended_left_is_no_control_block(free: int) -> None:
-    found = find_nested_tables(Machine().bytes, (), lambda frame: frame != free)
-    assert [entry.root for entry in found] == [PLAIN_NESTED]
+    result = find_nested_tables(Machine().bytes, (), lambda frame: frame != free)
+    assert [entry.root for entry in result] == [PLAIN_NESTED]
 
 
 @pytest.mark.parametrize("word", [0x10, 0x58, 0x90, 0xB0, 0x4D0])
@@ -216,16 +216,16 @@ def test_what_vmrun_would_refuse_is_no_control_block(word: int) -> None:
 def test_nested_large_page_maps_all_its_frames() -> None:
     machine = Machine()
     machine.entry(NESTED + 2, 2, 1024, PRESENT | LARGE | 1 << 12)
-    (found, _) = find_nested_tables(machine.bytes)
-    assert len(found.at) == 15 + 512
-    assert found.at[0x400000 + 5 * PAGE_SIZE] == 1024 + 5
+    (result, _) = find_nested_tables(machine.bytes)
+    assert len(result.at) == 15 + 512
+    assert result.at[0x400000 + 5 * PAGE_SIZE] == 1024 + 5
 
 
 def test_device_of_a_guest_is_no_memory() -> None:
     machine = Machine()
     machine.word(NESTED + 3, 300, 1 << 51 | PRESENT)
-    (found, _) = find_nested_tables(machine.bytes)
-    assert len(found.at) == 15
+    (result, _) = find_nested_tables(machine.bytes)
+    assert len(result.at) == 15
 
 
 def test_what_is_no_table_ends() -> None:

@@ -144,16 +144,16 @@ def test_host_is_kept_for_who_sits_at_a_terminal_until_ctrl_c(tmp_path: Path) ->
     leash = threading.Timer(60, process.kill)  # its output ends, and with it each wait below
     leash.start()
     try:
-        said = ""
-        while "Ctrl-C here ends them" not in said:
+        output = ""
+        while "Ctrl-C here ends them" not in output:
             line = process.stdout.readline()
-            assert line, said
-            said += line
-        assert "log in to the host" in said
-        assert "log in to plain" in said
-        assert "closed" not in said
+            assert line, output
+            output += line
+        assert "log in to the host" in output
+        assert "log in to plain" in output
+        assert "closed" not in output
         # Who attaches gets there, and the host stays.
-        report = Path(re.findall(r"shell --attach (\S+)", said)[0])
+        report = Path(re.findall(r"shell --attach (\S+)", output)[0])
         attached = [sys.executable, "-m", "host_setup.tools.shell", "--attach"]
         for words, answer in (([report], "the host -- true"), ([report.parent, "--guest"], "plain -- true")):
             done = subprocess.run(
@@ -257,12 +257,12 @@ def provisioned():
 MANY = {"test_e.py": "".join(f"def test_{number}(pool): pass\n" for number in range(20))}
 
 
-def the_one_line(folder: Path, status: int, said: str) -> str:
+def the_one_line(folder: Path, status: int, message: str) -> str:
     """What is told of a set-up that failed, in one line, with a traceback in a file and none on the terminal."""
-    assert status == FAILED, said
-    (line,) = (line for line in said.splitlines() if "the set-up failed: " in line)
-    assert "Traceback" not in said
-    assert len(said.splitlines()) < 40, said
+    assert status == FAILED, message
+    (line,) = (line for line in message.splitlines() if "the set-up failed: " in line)
+    assert "Traceback" not in message
+    assert len(message.splitlines()) < 40, message
     match = re.search(r"\(traceback: (\S+)\)", line)
     assert match is not None, line
     kept = Path(match[1])
@@ -272,7 +272,7 @@ def the_one_line(folder: Path, status: int, said: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "message"),
     [
         (
             "raise RuntimeError('Could not determine home directory.')",
@@ -296,10 +296,12 @@ def the_one_line(folder: Path, status: int, said: str) -> str:
         ("raise ExceptionGroup('several', [OSError(28, 'No space left on device')])", "ExceptionGroup: several"),
     ],
 )
-def test_whatever_the_set_up_raises_is_one_line_and_no_claim_fails_for_it(tmp_path: Path, how: str, told: str) -> None:
+def test_whatever_the_set_up_raises_is_one_line_and_no_claim_fails_for_it(
+    tmp_path: Path, how: str, message: str
+) -> None:
     conftest = CONFTEST + IN_SET_UP.format(how=how)
     status, output = run(tmp_path, {"conftest.py": conftest, **MANY}, f"--basetemp={tmp_path / 'base'}")
-    assert told in the_one_line(tmp_path, status, output)
+    assert message in the_one_line(tmp_path, status, output)
     assert not re.search(r"\d+ (failed|errors?|passed)", output), output
 
 

@@ -44,10 +44,10 @@ def test_the_running_kernel_says_which_one_it_is() -> None:
     assert len(session.asked) == 1
 
 
-@pytest.mark.parametrize(("text", "found"), [(NOTE.replace("ab", "ac"), "ac" * 20), ("", "unknown")])
-def test_another_kernel_than_the_one_that_was_built_is_refused(text: str, found: str) -> None:
+@pytest.mark.parametrize(("text", "result"), [(NOTE.replace("ab", "ac"), "ac" * 20), ("", "unknown")])
+def test_another_kernel_than_the_one_that_was_built_is_refused(text: str, result: str) -> None:
     session: Any = Session(text)
-    with pytest.raises(MachineError, match=f"runs a kernel with build ID {found}, and {BUILD_ID} was built") as caught:
+    with pytest.raises(MachineError, match=f"runs a kernel with build ID {result}, and {BUILD_ID} was built") as caught:
         require_kernel(session, kernel())
     assert caught.value.hint == "rm -r /c/k/key: the next run builds it again"
 
@@ -77,16 +77,16 @@ def sha256(text: str) -> str:
 
 
 def test_a_host_is_made_of_what_lies_in_the_cache(images: tuple[RootFs, Payload]) -> None:
-    found = parts_of(*images, qemu_of(images[0]))
-    assert found.sums == {
+    result = parts_of(*images, qemu_of(images[0]))
+    assert result.sums == {
         "root file system": sha256("root.erofs"),
         "payload": sha256("disk"),
         "guest image": "1" * 64,
         "programs": "2" * 64,
     }
-    assert found.lists["payload's files"] == PAYLOAD
-    assert found.lists["modules"] == "modules"
-    libc, qemu = found.lists["emulator"].splitlines()
+    assert result.lists["payload's files"] == PAYLOAD
+    assert result.lists["modules"] == "modules"
+    libc, qemu = result.lists["emulator"].splitlines()
     assert libc == f"{sha256('qemu/libc.so')}  qemu/libc.so"
     assert qemu == f"{sha256('qemu/qemu-system-x86_64')}  qemu/qemu-system-x86_64"
 

@@ -56,9 +56,9 @@ def faults(folder: Path, text: str) -> list[str]:
 
 
 def test_whole_inventory_is_read(tmp_path: Path) -> None:
-    found = inventory.load(write(tmp_path, WHOLE)).machine
-    assert found["here"] == Local(kind="emulated")
-    one, other = found["rack1-07"], found["other"]
+    result = inventory.load(write(tmp_path, WHOLE)).machine
+    assert result["here"] == Local(kind="emulated")
+    one, other = result["rack1-07"], result["other"]
     assert isinstance(one, Remote)
     assert isinstance(other, Remote)
     assert (one.user, one.endpoint, one.boot, one.config) == ("root", ("10.1.0.7", 2200), Boot.GRUB, Config.OWN)
@@ -73,7 +73,7 @@ def test_whole_inventory_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ('kind = "emulated"', 'kind = "abacus"', "lab.toml:1: machine.here: Input tag 'abacus'"),
         ('boot = "grub"', 'boot = "floppy"', "lab.toml:10: machine.rack1-07.boot: Input should be 'kexec'"),
@@ -99,11 +99,11 @@ def test_whole_inventory_is_read(tmp_path: Path) -> None:
         ('"ipmitool"', '""', "lab.toml:14: machine.rack1-07.power.cycle: its first word names a program"),
     ],
 )
-def test_fault_names_line_and_field(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_fault_names_line_and_field(tmp_path: Path, old: str, new: str, message: str) -> None:
     text = WHOLE.replace(old, new)
     assert text != WHOLE
-    found = faults(tmp_path, text)
-    assert any(fault.startswith(said) for fault in found), found
+    result = faults(tmp_path, text)
+    assert any(fault.startswith(message) for fault in result), result
 
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_machine_is_found_by_name_and_by_address(tmp_path: Path, asked: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "message"),
     [
         ("ssh://root@10.1.0.7", "not in the inventory"),  # the port is another one
         ("ssh://lab@10.1.0.7:2200", "not in the inventory"),
@@ -144,8 +144,8 @@ def test_machine_is_found_by_name_and_by_address(tmp_path: Path, asked: str) -> 
         ("here", "no machine to connect to"),
     ],
 )
-def test_machine_that_is_not_there_as_expendable_is_never_touched(tmp_path: Path, asked: str, said: str) -> None:
-    with pytest.raises(UserInputError, match=said):
+def test_machine_that_is_not_there_as_expendable_is_never_touched(tmp_path: Path, asked: str, message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
         inventory.real_machine(write(tmp_path, WHOLE), asked)
 
 

@@ -94,13 +94,13 @@ class Machine:
 
     def files(self) -> dict[str, str]:
         """Every file with its content; what the kernel itself has is not one."""
-        found = {}
+        results = {}
         for path in sorted(self.root.rglob("*")):
             name = str(path.relative_to(self.root))
             if path.is_symlink() or name.split("/", maxsplit=1)[0] in ("proc", "sys"):
                 continue
-            found[name] = path.read_text() if path.is_file() else "/"
-        return found
+            results[name] = path.read_text() if path.is_file() else "/"
+        return results
 
 
 @pytest.fixture

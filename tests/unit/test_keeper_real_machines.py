@@ -38,27 +38,27 @@ def stub(machine: Machine, name: str, does: str) -> None:
 
 
 def facts(machine: Machine) -> dict[str, str]:
-    told = dict(line.split("=", 1) for line in machine.keeper("facts").stdout.splitlines())
-    return {**told, "systemd": "257"}  # which the made-up systemctl does not tell
+    output = dict(line.split("=", 1) for line in machine.keeper("facts").stdout.splitlines())
+    return {**output, "systemd": "257"}  # which the made-up systemctl does not tell
 
 
 def against(machine: Machine, how: str) -> str:
     """What a machine says against a way to boot, as doctor hands it on; a run that would begin all the same fails."""
     remote = entry(boot=how)
-    told = list(obstacles(remote, facts(machine), OURS))
+    message = list(obstacles(remote, facts(machine), OURS))
     machine.lease()
     machine.provision()
     before = machine.files()
     done = machine.keeper("boot", "t1", how, OURS)
-    if told:
-        assert "\n" not in told[0].what
-        assert told[0].advice
-        assert len(told) == 1
+    if message:
+        assert "\n" not in message[0].what
+        assert message[0].advice
+        assert len(message) == 1
     if done.returncode != 0:
         assert machine.files() == before
         assert "systemd-run" not in machine.calls.read_text()
-    assert bool(told) == (done.returncode == 2), (told, done.stderr)
-    return told[0].what if told else ""
+    assert bool(message) == (done.returncode == 2), (message, done.stderr)
+    return message[0].what if message else ""
 
 
 # --- words of the command line
@@ -66,7 +66,7 @@ def against(machine: Machine, how: str) -> str:
 
 def kernel_words(line: str) -> list[tuple[str, str]]:
     """Names and values as lib/cmdline.c next_arg() takes them apart."""
-    found, at = [], 0
+    result, at = [], 0
     while at < len(line):
         if line[at] in " \t\n":
             at += 1
@@ -83,8 +83,8 @@ def kernel_words(line: str) -> list[tuple[str, str]]:
             value = value[1:].removesuffix('"')
         elif whole:
             value, name = (value.removesuffix('"'), name) if value else ("", name.removesuffix('"'))
-        found.append((name, value))
-    return found
+        result.append((name, value))
+    return result
 
 
 def grub_hands_on(words: list[str]) -> str:
@@ -113,10 +113,10 @@ ODD = [
 )
 @pytest.mark.parametrize("awk", ["mawk", "gawk", "busybox", "original-awk"])
 def test_odd_words_reach_the_kernel_by_grub_as_they_are(machine: Machine, words: str, awk: str) -> None:
-    found = shutil.which(awk)
-    if found is None:
+    result = shutil.which(awk)
+    if result is None:
         pytest.skip(f"there is no {awk} here")
-    stub(machine, "awk", f'exec {found} {"awk" if awk == "busybox" else ""} "$@"')
+    stub(machine, "awk", f'exec {result} {"awk" if awk == "busybox" else ""} "$@"')
     machine.write("proc/cmdline", words + "\n")
     assert against(machine, "grub") == ""
     custom = machine.read("boot/grub/custom.cfg")
@@ -124,8 +124,8 @@ def test_odd_words_reach_the_kernel_by_grub_as_they_are(machine: Machine, words:
     _, image, *given = shlex.split(line)
     assert image == "/boot/sealproof/kernel"
     dropped = ("BOOT_IMAGE", "initrd", "quiet")
-    wanted = [word for word in kernel_words(f"{words} {OURS}") if word[0] not in dropped]
-    assert kernel_words(grub_hands_on(given)) == wanted
+    expected = [word for word in kernel_words(f"{words} {OURS}") if word[0] not in dropped]
+    assert kernel_words(grub_hands_on(given)) == expected
     check = shutil.which("grub-script-check")
     if check:
         subprocess.run([check, str(machine.root / "boot/grub/custom.cfg")], check=True, timeout=30)
@@ -202,9 +202,9 @@ def test_boot_where_grub_cannot_take_back_its_entry_is_refused(
         "grub-probe",
         f'case "$*" in *=fs\\ *) echo {file_system} ;; *abstraction*) printf "%s\\n" {layers} ;; *) echo 1234 ;; esac',
     )
-    said = against(machine, "grub")
-    assert (f"grub is on {named}, where GRUB cannot take back an entry" in said) == bool(named)
-    assert (said == "") == (not named)
+    output = against(machine, "grub")
+    assert (f"grub is on {named}, where GRUB cannot take back an entry" in output) == bool(named)
+    assert (output == "") == (not named)
 
 
 def test_boot_that_grub_does_not_know_is_refused(machine: Machine) -> None:
@@ -347,19 +347,21 @@ def efi(machine: Machine, path: str, value: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("loader", "said"),
+    ("loader", "message"),
     [
         ("systemd-boot 257.9-1", ""),
         ("GRUB 2.12", "GRUB 2.12 booted it, not systemd-boot"),
         ("", "another boot loader booted it, not systemd-boot"),
     ],
 )
-def test_systemd_boot_that_did_not_boot_the_machine_will_not_boot_it(machine: Machine, loader: str, said: str) -> None:
+def test_systemd_boot_that_did_not_boot_the_machine_will_not_boot_it(
+    machine: Machine, loader: str, message: str
+) -> None:
     machine.write("efi/loader/entries/debian.conf", "title Debian\n")
     (machine.root / EFI).mkdir(parents=True)
     if loader:
         efi(machine, LOADER, loader.encode("utf-16-le") + b"\0\0")
-    assert against(machine, "systemd-boot") == said
+    assert against(machine, "systemd-boot") == message
 
 
 def test_grub_beside_the_systemd_boot_that_boots_the_machine_is_refused(machine: Machine) -> None:
@@ -407,13 +409,13 @@ def test_machine_that_starts_no_kernel_of_ours_is_told(
         efi(machine, SECURE, b"\1")
     if how is Boot.SYSTEMD_BOOT:
         efi(machine, LOADER, "systemd-boot 257".encode("utf-16-le"))
-    told = [finding.what for finding in obstacles(entry(boot=how), facts(machine), OURS)]
+    lines = [finding.what for finding in obstacles(entry(boot=how), facts(machine), OURS)]
     if secure and how is not Boot.KEXEC:
-        assert told == ["Secure Boot is on, and does not start our kernel"]
+        assert lines == ["Secure Boot is on, and does not start our kernel"]
     elif lockdown != "[none]":
-        assert told == ["its kernel is locked down and does not load our kernel"]
+        assert lines == ["its kernel is locked down and does not load our kernel"]
     else:
-        assert told == []
+        assert lines == []
 
 
 def test_secure_boot_that_is_off_or_that_shim_does_not_check_is_no_obstacle(machine: Machine) -> None:
@@ -495,7 +497,7 @@ def test_kernel_under_test_boots_again_with_the_initramfs_of_the_machine_s_own(m
 
 
 @pytest.mark.parametrize(
-    ("mounts", "said"),
+    ("mounts", "message"),
     [
         ("/dev/sda1 / ext4 rw 0 0\ntmpfs /var tmpfs rw 0 0\n", "/var/lib is in memory"),
         ("rootfs / rootfs rw 0 0\ntmpfs / tmpfs rw 0 0\n", "/var/lib is in memory"),
@@ -509,11 +511,11 @@ def test_kernel_under_test_boots_again_with_the_initramfs_of_the_machine_s_own(m
         ("/dev/sda1 / ext4 rw 0 0\ntmpfs /var/lib/docker tmpfs rw 0 0\ntmpfs /var/li tmpfs rw 0 0\n", ""),
     ],
 )
-def test_machine_that_forgets_what_brings_it_back_is_refused(machine: Machine, mounts: str, said: str) -> None:
+def test_machine_that_forgets_what_brings_it_back_is_refused(machine: Machine, mounts: str, message: str) -> None:
     machine.write("proc/mounts", mounts)
     told = against(machine, "kexec")
-    assert told.startswith(said)
-    assert bool(told) == bool(said)
+    assert told.startswith(message)
+    assert bool(told) == bool(message)
 
 
 TIMEOUT = """
@@ -567,13 +569,13 @@ def test_root_of_which_a_lean_kernel_knows_nothing_is_told(machine: Machine, roo
     stub(machine, "findmnt", "echo /dev/vda1")
     stub(machine, "lsblk", f"[ -n '{on}' ] && printf '%s\\n' {on}")
     machine.write("proc/mounts", f"/dev/vda1 / {root} rw 0 0\n")
-    told = [finding.what for finding in obstacles(entry(config="lean"), facts(machine), OURS)]
-    assert told == ([f"its root file system is on {lacks}, of which a lean kernel knows nothing"] if lacks else [])
+    lines = [finding.what for finding in obstacles(entry(config="lean"), facts(machine), OURS)]
+    assert lines == ([f"its root file system is on {lacks}, of which a lean kernel knows nothing"] if lacks else [])
     assert not list(obstacles(entry(config="own"), facts(machine), OURS))
 
 
 @pytest.mark.parametrize(
-    ("state", "identity", "nowayout", "kept", "told"),
+    ("state", "identity", "nowayout", "kept", "is_reported"),
     [
         ("active", "iTCO_wdt", 1, "0", True),
         ("active", "i6300ESB timer", 0, "1min", True),  # KExecWatchdogSec= in systemd's system.conf
@@ -585,20 +587,20 @@ def test_root_of_which_a_lean_kernel_knows_nothing_is_told(machine: Machine, roo
     ],
 )
 def test_watchdog_that_runs_on_in_a_kernel_without_its_driver_is_told(
-    machine: Machine, state: str, identity: str, nowayout: int, kept: str, *, told: bool
+    machine: Machine, state: str, identity: str, nowayout: int, kept: str, *, is_reported: bool
 ) -> None:
     stub(machine, "systemctl", f'[ "$2" != --property=KExecWatchdogUSec ] || echo "{kept}"')
     for name, value in {"state": state, "identity": identity, "nowayout": nowayout, "timeout": 30}.items():
         machine.write(f"sys/class/watchdog/watchdog0/{name}", f"{value}\n")
-    found = facts(machine)
-    (*rest,) = obstacles(entry(config="lean"), found, OURS)
+    result = facts(machine)
+    (*rest,) = obstacles(entry(config="lean"), result, OURS)
     assert [one.what for one in rest] == (
         [f"its hardware watchdog ({identity}, 30 s) runs on across kexec, and a lean kernel does not feed it"]
-        if told
+        if is_reported
         else []
     )
-    assert not list(obstacles(entry(config="own"), found, OURS))
-    assert not [one for one in obstacles(entry(config="lean", boot="grub"), found, OURS) if "watchdog" in one.what]
+    assert not list(obstacles(entry(config="own"), result, OURS))
+    assert not [one for one in obstacles(entry(config="lean", boot="grub"), result, OURS) if "watchdog" in one.what]
 
 
 def test_var_in_which_no_program_may_run_is_told_where_one_has_to(machine: Machine) -> None:

@@ -39,9 +39,9 @@ def make(tree: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def run() -> tuple[KeptBuild, Request, Store]:
         request = Request(source.resolve(tree, store), series.load("stock"))
-        one = KeptBuild(store.root / "kept/stock", request, store, Terminal())
-        one.open()
-        return one, request, store
+        build = KeptBuild(store.root / "kept/stock", request, store, Terminal())
+        build.open()
+        return build, request, store
 
     return run
 
@@ -55,9 +55,9 @@ def test_a_change_is_built_and_handed_over(make: Any, tmp_path: Any) -> None:
     built = one.build({FILE: FAULT}, tmp_path / "log")
     assert not built.same
     entry = store.get_or_make("kernel", "abc", lambda folder: one.hand_over(folder, built.seconds))
-    found = build._kernel(entry, request)
-    assert found.release == "6.12.7" and len(found.build_id) == 40
-    assert found.image.is_file() and (found.build_tree / "Module.symvers").is_file()
+    result = build._kernel(entry, request)
+    assert result.release == "6.12.7" and len(result.build_id) == 40
+    assert result.image.is_file() and (result.build_tree / "Module.symvers").is_file()
     assert (entry / "source/include/mm.h").is_file() and not (entry / "source/mm").exists()
 
 

@@ -97,8 +97,8 @@ class Work:
         git(self.tree, "branch", "-f", "done")
         git(self.tree, "checkout", "-q", self.base)
         try:
-            found = source.resolve(self.tree, self.store)
-            return content(source_tree(found, self.load().patches, self.store, Terminal(), self.logs))
+            result = source.resolve(self.tree, self.store)
+            return content(source_tree(result, self.load().patches, self.store, Terminal(), self.logs))
         finally:
             git(self.tree, "checkout", "-q", "done")
 
@@ -197,8 +197,8 @@ def test_a_binary_change_leaves_the_tree_it_came_from_as_it_was(work: Work) -> N
     (work.tree / "mm/logo.bin").write_bytes(b"\0new")
     work.commit("logo", mm__memory="changed\n")
     git(work.tree, "checkout", "-q", work.base)
-    found = source.resolve(work.tree, work.store)
-    pristine = source_tree(found, (), work.store, Terminal(), work.logs)
+    result = source.resolve(work.tree, work.store)
+    pristine = source_tree(result, (), work.store, Terminal(), work.logs)
     before = content(pristine)
     git(work.tree, "checkout", "-q", "-")
     work.format()
@@ -251,8 +251,8 @@ def test_a_diff_of_two_folders_is_applied(work: Work, tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [(), ("--no-prefix",)])
 def test_a_diff_that_only_adds_files_is_applied(work: Work, words: str) -> None:
     work.commit("new", mm__new="new\n")
-    said = git(work.tree, "diff", *words, work.base)
-    for text in (said, said[said.index("--- ") :]):
+    output = git(work.tree, "diff", *words, work.base)
+    for text in (output, output[output.index("--- ") :]):
         work.put("all.diff", text)
         assert work.applied() == work.wanted()
 
@@ -831,17 +831,17 @@ def test_a_mailbox_that_lacks_a_patch_is_refused(work: Work) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--color=always",), "colours of a terminal"),
         (("--line-prefix=> ",), "its lines begin with '> '"),
         (("--irreversible-delete",), "removes a file but lacks its content"),
     ],
 )
-def test_a_patch_that_was_not_made_for_a_program_is_one_line(work: Work, words: tuple[str, ...], told: str) -> None:
+def test_a_patch_that_was_not_made_for_a_program_is_one_line(work: Work, words: tuple[str, ...], message: str) -> None:
     work.commit("mm: one", mm__gone=None)
     work.format(*words)
-    with pytest.raises(UserInputError, match=told):
+    with pytest.raises(UserInputError, match=message):
         work.load()
 
 

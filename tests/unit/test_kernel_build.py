@@ -82,8 +82,8 @@ def make(tree: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", 0)
 
     def run(*layers: Layer, **changes: object) -> build.BuiltKernel:
-        wanted = Request(source.resolve(tree, store), replace(series.load("stock"), **changes), layers)
-        return build.build(wanted, store, Terminal())
+        request = Request(source.resolve(tree, store), replace(series.load("stock"), **changes), layers)
+        return build.build(request, store, Terminal())
 
     return run
 
@@ -121,9 +121,9 @@ def test_another_image_under_the_same_key_is_refused(
 ) -> None:
     kernel = make()
     (kernel.build_tree / name).write_bytes(b"another kernel")
-    wanted = Request(source.resolve(tree, store), series.load("stock"))
+    request = Request(source.resolve(tree, store), series.load("stock"))
     with pytest.raises(SetupError, match=f"kernel {kernel.key} was changed since it was made: source/build/{name}"):
-        build.build(wanted, Store(store.root), Terminal())
+        build.build(request, Store(store.root), Terminal())
 
 
 def test_the_same_request_is_built_once(make: Callable[..., BuiltKernel], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,8 +185,8 @@ def test_nothing_that_the_user_has_set_changes_a_kernel_or_has_a_file_of_the_use
         monkeypatch.setenv(name, value)
     assert make() == kernel
     other = Store(tmp_path / "other")
-    wanted = Request(source.resolve(tree, other), series.load("stock"))
-    again = build.build(wanted, other, Terminal())
+    request = Request(source.resolve(tree, other), series.load("stock"))
+    again = build.build(request, other, Terminal())
     assert (again.key, again.build_id) == (kernel.key, kernel.build_id)
     assert again.config.read_text() == kernel.config.read_text()
     assert mine.read_text() == "CONFIG_MINE=y\n"
@@ -235,8 +235,8 @@ def test_a_compiler_of_the_users_makes_another_kernel_and_its_modules(
     program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/used\nexec gcc "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    wanted = Request(source.resolve(tree, store), series.load("stock"), toolchain=Toolchain("gcc-99", 1))
-    kernel = build.build(wanted, store, Terminal())
+    request = Request(source.resolve(tree, store), series.load("stock"), toolchain=Toolchain("gcc-99", 1))
+    kernel = build.build(request, store, Terminal())
     assert "-o build/mm/memory.o mm/memory.c" in (tmp_path / "used").read_text()
     assert "-j1 " in (store.root / "kernel" / kernel.key / "build.log").read_text()
     assert kernel.toolchain.compiler == "gcc-99"
@@ -384,5 +384,5 @@ def test_what_takes_in_no_file_is_compiled_once(tmp_path: Path) -> None:
     for _ in range(2):
         command = [str(CCACHE), "gcc", "-MD", "-c", "-o", "out.o", "one.c"]
         subprocess.run(command, cwd=tmp_path, env=env, check=True)
-    told = subprocess.run(["ccache", "--print-stats"], env=env, capture_output=True, text=True, check=True).stdout
-    assert re.search(r"^direct_cache_hit\t1$", told, re.MULTILINE)
+    output = subprocess.run(["ccache", "--print-stats"], env=env, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"^direct_cache_hit\t1$", output, re.MULTILINE)

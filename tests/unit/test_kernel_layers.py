@@ -80,16 +80,16 @@ CONFIG_D=y # Linux has it since 2.6
 
 
 @pytest.mark.parametrize(
-    ("release", "wanted"),
+    ("release", "expected"),
     [
         ("6.1.192", {"A": "y", "C": "n", "D": "y"}),
         ("6.12.117", {"A": "1", "B": "y", "D": "y"}),
         ("7.3.4", {"A": "1", "D": "y"}),
     ],
 )
-def test_an_option_can_be_for_some_releases(tmp_path: Path, release: str, wanted: dict[str, str]) -> None:
+def test_an_option_can_be_for_some_releases(tmp_path: Path, release: str, expected: dict[str, str]) -> None:
     file = fragment(tmp_path, "one.config", RANGED)
-    assert {wish.option.removeprefix("CONFIG_"): wish.value for wish in layers.wishes([file], release)} == wanted
+    assert {wish.option.removeprefix("CONFIG_"): wish.value for wish in layers.wishes([file], release)} == expected
     assert "Linux" not in layers._plain([file], release, tmp_path / "plain")[0].read_text()
 
 

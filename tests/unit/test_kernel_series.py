@@ -57,9 +57,9 @@ def test_a_series_of_ours_is_the_same_by_the_path_of_its_folder(path: str) -> No
         return str(series.FOLDER / path.format(name, name)) if path.startswith("{}") else path.format(name)
 
     assert series.load(name_of("stock")) == series.load("stock")
-    wanted = series.load_for("protected-memory", "7.3.4")
-    assert wanted.name == "protected-memory-7.3"
-    assert series.load_for(name_of("protected-memory"), "7.3.4") == wanted
+    expected = series.load_for("protected-memory", "7.3.4")
+    assert expected.name == "protected-memory-7.3"
+    assert series.load_for(name_of("protected-memory"), "7.3.4") == expected
 
 
 def test_a_folder_of_the_users_own_is_what_it_is_on_any_kernel(tmp_path: Path) -> None:

@@ -83,16 +83,16 @@ def test_identity_follows_the_content_alone(tmp_path: Path, store: Store, make: 
     one, two = make(tmp_path / "one"), make(tmp_path / "two")
     first = source.resolve(one, store).identity
     assert source.resolve(two, store).identity == first
-    seen = {first}
+    records = {first}
     (one / "mm/memory.c").write_text("int changed;\n")
-    seen.add(source.resolve(one, store).identity)
+    records.add(source.resolve(one, store).identity)
     (one / "mm/new.c").write_text("int new;\n")
-    seen.add(source.resolve(one, store).identity)
+    records.add(source.resolve(one, store).identity)
     (one / "mm/tool.sh").chmod(0o644)
-    seen.add(source.resolve(one, store).identity)
+    records.add(source.resolve(one, store).identity)
     (one / "mm/link.c").unlink()
-    seen.add(source.resolve(one, store).identity)
-    assert len(seen) == 5
+    records.add(source.resolve(one, store).identity)
+    assert len(records) == 5
 
 
 def test_committing_a_change_of_a_git_tree_does_not_make_it_another_source(tmp_path: Path, store: Store) -> None:
@@ -119,12 +119,12 @@ def test_a_tree_edited_between_looking_and_copying_is_refused(
     tmp_path: Path, store: Store, make: Callable[[Path], Path]
 ) -> None:
     tree = make(tmp_path / "tree")
-    found = source.resolve(tree, store)
+    result = source.resolve(tree, store)
     (tree / "mm/memory.c").write_text("int changed;\n")
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(KernelError, match="changed while"):
-        found.unpack(out, tmp_path / "log")
+        result.unpack(out, tmp_path / "log")
 
 
 @pytest.mark.parametrize("suffix", ["tar", "gz", "xz"])
@@ -133,11 +133,11 @@ def test_a_tarball_is_unpacked_whatever_its_top_folder_is_called(
     tmp_path: Path, store: Store, suffix: str, arcname: str
 ) -> None:
     tarball = pack(make_tree(tmp_path / "tree"), tmp_path / f"linux.{suffix}", arcname)
-    found = source.resolve(tarball, store)
-    assert (found.release, found.kind) == ("6.12.7-rc1", Kind.TARBALL)
+    result = source.resolve(tarball, store)
+    assert (result.release, result.kind) == ("6.12.7-rc1", Kind.TARBALL)
     out = tmp_path / "out"
     out.mkdir()
-    found.unpack(out, tmp_path / "log")
+    result.unpack(out, tmp_path / "log")
     assert (out / "mm/memory.c").is_file()
 
 

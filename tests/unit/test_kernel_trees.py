@@ -84,12 +84,12 @@ def commit(tree: Path, *forced: str) -> Path:
 
 def everything(folder: Path) -> dict[str, tuple[object, ...]]:
     """All there is, repository and all; an access is no change."""
-    found: dict[str, tuple[object, ...]] = {}
+    results: dict[str, tuple[object, ...]] = {}
     for path in folder.rglob("*"):
         status = path.lstat()
         content = path.read_bytes() if path.is_file() else str(path.readlink()) if path.is_symlink() else ""
-        found[str(path)] = (status.st_mode, status.st_mtime_ns, content)
-    return found
+        results[str(path)] = (status.st_mode, status.st_mtime_ns, content)
+    return results
 
 
 def names(folder: Path) -> set[str]:
@@ -105,10 +105,10 @@ class Taken:
 
     def __call__(self, path: Path) -> Path:
         self.logs.mkdir(exist_ok=True)
-        found = source.resolve(path, self.store)
-        self.identity = found.identity
-        self.description = found.description
-        return source_tree(found, (), self.store, Terminal(), self.logs)
+        result = source.resolve(path, self.store)
+        self.identity = result.identity
+        self.description = result.description
+        return source_tree(result, (), self.store, Terminal(), self.logs)
 
 
 @pytest.fixture

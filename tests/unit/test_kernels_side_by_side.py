@@ -152,7 +152,7 @@ def test_the_same_kernel_twice_is_refused() -> None:
 
 
 def test_one_kernel_is_a_plain_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[str]] = []
-    monkeypatch.setattr("pytest.main", lambda: seen.append(list(sys.argv)) or 0)
+    records: list[list[str]] = []
+    monkeypatch.setattr("pytest.main", lambda: records.append(list(sys.argv)) or 0)
     assert signoff.main(["--kernel", OLD]) == 0
-    assert json.dumps(seen) == json.dumps([["pytest", "tests_e2e", "--kernel", OLD]])
+    assert json.dumps(records) == json.dumps([["pytest", "tests_e2e", "--kernel", OLD]])

@@ -223,7 +223,7 @@ def test_machine_that_cannot_be_used_is_not_even_leased(
 
 
 @pytest.mark.parametrize(
-    ("boot", "facts", "said"),
+    ("boot", "facts", "message"),
     [
         ("grub", {"against_grub": "/boot/grub is on lvm -> boot = kexec"}, "by grub: /boot/grub is on lvm"),
         ("systemd-boot", {"secure_boot": "yes"}, "by systemd-boot: Secure Boot is on"),
@@ -233,10 +233,10 @@ def test_machine_that_cannot_be_used_is_not_even_leased(
     ],
 )
 def test_machine_that_would_not_come_back_is_not_even_leased(
-    lease: Callable[..., Leased], far: FakeMachine, boot: str, facts: dict[str, str], said: str
+    lease: Callable[..., Leased], far: FakeMachine, boot: str, facts: dict[str, str], message: str
 ) -> None:
     far.facts |= facts
-    with pytest.raises(SetupError, match=said) as caught:
+    with pytest.raises(SetupError, match=message) as caught:
         lease(boot=boot)
     assert caught.value.hint
     assert far.lease == ""

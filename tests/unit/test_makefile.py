@@ -69,9 +69,9 @@ def test_signoff_ends_with_the_verdict(checkout: Checkout, flags: tuple[str, ...
 def test_signoff_whose_set_up_failed_is_not_proven_and_runs_nothing(checkout: Checkout) -> None:
     checkout.set_up("exit 1")
     checkout.python("echo ran")
-    status, said = checkout.make("signoff")
+    status, output = checkout.make("signoff")
     assert status == 2
-    assert "ran" not in said
+    assert "ran" not in output
 
 
 def test_signoff_whose_pytest_was_killed_is_not_proven(checkout: Checkout) -> None:
@@ -87,19 +87,19 @@ def test_signoff_refuses_what_would_change_its_status(checkout: Checkout, argv: 
 
 def test_signoff_asked_what_it_would_do_does_nothing(checkout: Checkout) -> None:
     checkout.python("touch ran")
-    status, said = checkout.make("-n", "signoff")
+    status, output = checkout.make("-n", "signoff")
     assert status == 0
-    assert "-m cli signoff" in said
+    assert "-m cli signoff" in output
     assert not (checkout.folder / "ran").exists()
 
 
 @pytest.mark.parametrize("goal", ["signoff", "test"])
 def test_options_reach_pytest_and_makes_own_flags_do_not_reach_a_kernel_build(checkout: Checkout, goal: str) -> None:
     checkout.python('printf "<%s>" "$@"; env | grep -E "^(MAKE|MFLAGS|ARGS)"; exit 0')
-    _, said = checkout.make(goal, "ARGS=-k 'a or b' --host=nested")
-    assert "<-k><a or b><--host=nested>" in said
-    assert "MAKE" not in said
-    assert "ARGS" not in said
+    _, output = checkout.make(goal, "ARGS=-k 'a or b' --host=nested")
+    assert "<-k><a or b><--host=nested>" in output
+    assert "MAKE" not in output
+    assert "ARGS" not in output
 
 
 @pytest.mark.parametrize("goal", ["signoff", "test"])
@@ -132,9 +132,9 @@ def test_all_claims_are_tried_where_no_part_was_asked_for(
 
 def test_a_part_of_the_claims_that_nobody_knows_is_refused(checkout: Checkout) -> None:
     checkout.python("echo tests >>runs")
-    status, said = checkout.make("test", "CLAIMS=quik")
+    status, output = checkout.make("test", "CLAIMS=quik")
     assert status == 2
-    assert "CLAIMS is 'all' or 'quick', not 'quik'" in said
+    assert "CLAIMS is 'all' or 'quick', not 'quik'" in output
     assert not (checkout.folder / "runs").exists()
 
 
@@ -150,9 +150,9 @@ def test_the_files_are_checked_before_any_test_runs(checkout: Checkout) -> None:
 
 
 def test_help_names_every_goal_that_the_readers_know(checkout: Checkout) -> None:
-    _, said = checkout.make()
+    _, output = checkout.make()
     for goal in ("signoff", "test", "doctor", "soak", "bench", "clean-cache", "lint", "lock"):
-        assert f"make {goal} " in said
+        assert f"make {goal} " in output
 
 
 def test_pytest_gets_its_options_from_the_command_alone(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,8 +145,8 @@ def test_a_canary_is_found_at_its_place_in_a_page_and_elsewhere() -> None:
     whole[3 * PAGE_SIZE + part : 3 * PAGE_SIZE + part + PIECE] = canaries[1][part : part + PIECE]
     across = 6 * PAGE_SIZE - 5
     whole[across : across + PIECE] = canaries[0][:PIECE]
-    found = pages_with(bytes(whole), canaries)
-    assert found == [
+    result = pages_with(bytes(whole), canaries)
+    assert result == [
         canaries[0] + bytes(whole[5 * PAGE_SIZE : 7 * PAGE_SIZE]),
         bytes(whole[3 * PAGE_SIZE : 4 * PAGE_SIZE]),
         b"",
@@ -189,9 +189,9 @@ def blocks_at(monkeypatch: pytest.MonkeyPatch, puppet: RingPuppet, *firsts: int 
 
 def test_blocks_that_are_in_one_piece_are_known_by_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     puppet = RingPuppet()
-    found = blocks_at(monkeypatch, puppet, 512, None, 5120, 513)  # the last one is not where a block begins
-    assert found.frames == [512 * PAGE_SIZE, 5120 * PAGE_SIZE]
-    found.give_back()
+    result = blocks_at(monkeypatch, puppet, 512, None, 5120, 513)  # the last one is not where a block begins
+    assert result.frames == [512 * PAGE_SIZE, 5120 * PAGE_SIZE]
+    result.give_back()
     assert puppet.called[-2:] == ["munmap", "close"]
 
 

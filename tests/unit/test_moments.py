@@ -47,5 +47,5 @@ def test_content_that_was_never_found_proves_nothing() -> None:
 
 
 def test_a_moment_in_a_line() -> None:
-    one = Moment(1.5, frozenset({1, 2}), frozenset({1}), NOBODY)
-    assert str(one) == "  1.500 s:      2 frames hold the content,      1 mapped by the kernel,      0 by a process"
+    moment = Moment(1.5, frozenset({1, 2}), frozenset({1}), NOBODY)
+    assert str(moment) == "  1.500 s:      2 frames hold the content,      1 mapped by the kernel,      0 by a process"

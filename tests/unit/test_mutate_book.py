@@ -311,7 +311,7 @@ def report(folder: Path, *claims: tuple[str, str, str, str], problems: tuple[str
 
 
 def test_a_claim_names_a_fault_by_what_it_looked_for(tmp_path: Path) -> None:
-    found = read(
+    result = read(
         report(
             tmp_path / "reports",
             ("a", "FAIL", "attack", "leaked 4096 bytes"),
@@ -323,16 +323,16 @@ def test_a_claim_names_a_fault_by_what_it_looked_for(tmp_path: Path) -> None:
         tmp_path / "log",
         "",
     )
-    assert found.named == {"a": "leaked 4096 bytes"}
-    assert [words.split()[0] for words in found.noticed] == ["b", "c", "d"]
-    assert found.passed == 1 and "z" not in found.statuses
+    assert result.named == {"a": "leaked 4096 bytes"}
+    assert [words.split()[0] for words in result.noticed] == ["b", "c", "d"]
+    assert result.passed == 1 and "z" not in result.statuses
 
 
 def test_a_host_that_does_not_come_up_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("...\n! _pytest.outcomes.Exit: the set-up failed: machine: kernel panic !\n")
     (tmp_path / "reports/run/hosts/host-1").mkdir(parents=True)
-    found = read(tmp_path / "reports", tmp_path / "log", "")
-    assert "kernel panic" in found.noticed[0] and not found.named
+    result = read(tmp_path / "reports", tmp_path / "log", "")
+    assert "kernel panic" in result.noticed[0] and not result.named
     late = read(tmp_path / "reports", tmp_path / "log", "not done within 3 s")
     assert late.noticed == ["not done within 3 s"]
 
@@ -376,8 +376,8 @@ def test_what_must_name_a_fault_is_tried_to_the_end_and_the_rest_only_if_need_be
     assert line_of_try(ran, fault(must=("must",)), whole=True).verdict is MutantVerdict.KILLED
     assert ran.asked == [(("must",), 0)]
     ran = Ran({"other"})
-    found = line_of_try(ran, fault(must=("must",)), whole=True)
-    assert (found.verdict, found.claims, found.tried) == (MutantVerdict.OTHERS, ("other",), 3)
+    result = line_of_try(ran, fault(must=("must",)), whole=True)
+    assert (result.verdict, result.claims, result.tried) == (MutantVerdict.OTHERS, ("other",), 3)
     assert ran.asked == [(("must",), 0), (("ksm",), 2), (("other",), 2)]
 
 

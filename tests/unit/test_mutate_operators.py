@@ -145,10 +145,10 @@ static int f(int a, unsigned long end, int *l, struct { int x; } *s)
 }
 """
     text = text.replace("struct { int x; } *s", "struct s *s").replace("int gate", "struct s { int x; }; int gate", 1)
-    found = mutants(text)
-    kinds = {mutant.operator for mutant in found}
+    result = mutants(text)
+    kinds = {mutant.operator for mutant in result}
     assert kinds == set(Operator) - {Operator.ANSWER_INVERTED, Operator.STOCK_HELPER, Operator.FLUSH_DROPPED}
-    for number, mutant in enumerate(found):
+    for number, mutant in enumerate(result):
         file = tmp_path / f"{number}.c"
         file.write_text("#define PAGE_SIZE 1\n#define EPERM 1\n" + mutant.apply_to(text))
         done = subprocess.run(["gcc", "-fsyntax-only", "-w", file], capture_output=True, text=True, check=False)
@@ -163,9 +163,9 @@ def test_comments_strings_and_the_preprocessor_are_left_alone() -> None:
 def test_only_what_the_series_adds_is_changed(source: Any) -> None:
     lines = source.split("\n")
     line = next(number for number, text in enumerate(lines, 1) if "if (!is_at_home(vma))" in text)
-    found = operators.mutants(FILE, source, {line}, {"is_at_home"})
-    assert {(mutant.line, mutant.function) for mutant in found} == {(line, "check_range")}
-    assert len(found) == 3
+    result = operators.mutants(FILE, source, {line}, {"is_at_home"})
+    assert {(mutant.line, mutant.function) for mutant in result} == {(line, "check_range")}
+    assert len(result) == 3
 
 
 def test_a_call_that_is_part_of_something_is_no_statement() -> None:
@@ -182,7 +182,7 @@ def test_a_call_that_is_part_of_something_is_no_statement() -> None:
     ],
 )
 def test_functions_have_the_name_that_they_are_called_by(head: Any, name: str) -> None:
-    assert [one.name for one in CText(f"{head}\n{{\n}}\n").functions] == [name]
+    assert [function.name for function in CText(f"{head}\n{{\n}}\n").functions] == [name]
 
 
 def test_what_the_series_adds_is_what_differs(tmp_path: Any) -> None:
@@ -200,10 +200,10 @@ def test_all_of_a_series_is_looked_at(tmp_path: Any, source: Any) -> None:
     for tree in ("old", "new"):
         (tmp_path / tree / "mm").mkdir(parents=True)
     (tmp_path / "new" / FILE).write_text(source)
-    found = machine_made(tmp_path / "old", tmp_path / "new", patches)
+    result = machine_made(tmp_path / "old", tmp_path / "new", patches)
     # The gates are found by themselves.
-    assert Operator.GATE_IGNORED in {mutant.operator for mutant in found}
-    assert {mutant.file for mutant in found} == {FILE}
+    assert Operator.GATE_IGNORED in {mutant.operator for mutant in result}
+    assert {mutant.file for mutant in result} == {FILE}
 
 
 def test_the_patch_of_a_mutant_gives_the_mutant(tmp_path: Any, source: Any, all_mutants: Any) -> None:

@@ -45,19 +45,19 @@ FAIL, PASS = Status.FAIL, Status.PASS
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     """As ``make`` leaves it, without a checkout."""
-    made = World(tmp_path)
+    world = World(tmp_path)
     for name in ("host_setup/kernel/series", "host_setup/kernel/faults/protected-memory"):
-        shutil.copytree(PROJECT / name, made.project / name)
-    shutil.copytree(PROJECT / "tests_e2e/contract", made.project / "tests_e2e/contract")
-    (made.project / "tests_e2e/legitimate").mkdir()
-    test = made.project / "tests_e2e/legitimate/test_seeded.py"
+        shutil.copytree(PROJECT / name, world.project / name)
+    shutil.copytree(PROJECT / "tests_e2e/contract", world.project / "tests_e2e/contract")
+    (world.project / "tests_e2e/legitimate").mkdir()
+    test = world.project / "tests_e2e/legitimate/test_seeded.py"
     shutil.copyfile(PROJECT / "tests/nights/seeded.txt", test)
-    with (made.project / "tests_e2e/contract/legitimate-guest-life.toml").open("a") as out:
+    with (world.project / "tests_e2e/contract/legitimate-guest-life.toml").open("a") as out:
         out.writelines(ENTRY.format(claim_name) for claim_name in (SHAKES, READS, BOOTS, SLEEPS))
     (tmp_path / "seeds").mkdir()
-    shutil.copytree(made.project / "host_setup/kernel/series/protected-memory", tmp_path / FAULTY)
-    shutil.copytree(made.project / "host_setup/kernel/series/stock", tmp_path / PLAIN)
-    return made
+    shutil.copytree(world.project / "host_setup/kernel/series/protected-memory", tmp_path / FAULTY)
+    shutil.copytree(world.project / "host_setup/kernel/series/stock", tmp_path / PLAIN)
+    return world
 
 
 def test_each_night_leaves_series_contract_and_tests_that_fit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_a_night_that_is_as_it_was_seeded_has_no_fault(fake: tuple[FakeWorld, Ni
 
 
 @pytest.mark.parametrize(
-    ("found", "faults"),
+    ("result", "faults"),
     [
         (Found(statuses={("series=one", "guest_works"): (FAIL,)}), ["changes", "trend page"]),
         (Found(statuses={("series=two", "guest_works"): (FAIL, PASS)}), ["changes", "trend page"]),
@@ -151,10 +151,10 @@ def test_a_night_that_is_as_it_was_seeded_has_no_fault(fake: tuple[FakeWorld, Ni
     ],
 )
 def test_each_change_that_was_not_seeded_is_a_fault(
-    fake: tuple[FakeWorld, Nights], found: Found, faults: list[str]
+    fake: tuple[FakeWorld, Nights], result: Found, faults: list[str]
 ) -> None:
     world, nights = fake
-    nights.night(found)
+    nights.night(result)
     assert judge_with(world) == faults
 
 

@@ -202,9 +202,9 @@ def test_a_wrong_option_is_told_by_the_name_of_the_command(name: str, capsys: py
 
 def test_a_wrong_option_of_verify_is_told_by_the_name_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["verify", "--none-such", "report"]) == 2
-    told = capsys.readouterr().err
-    assert "usage: sealproof verify " in told
-    assert "sealproof verify: error: " in told
+    output = capsys.readouterr().err
+    assert "usage: sealproof verify " in output
+    assert "sealproof verify: error: " in output
     assert verifier.main(["--none-such", "report"]) == 2
     assert "python3 -I verifier: error: " in capsys.readouterr().err
 
@@ -212,9 +212,9 @@ def test_a_wrong_option_of_verify_is_told_by_the_name_of_the_command(capsys: pyt
 @pytest.mark.parametrize("name", NAMES)
 def test_help_is_plain_text_about_the_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     command_line.main([name, "--help"])
-    told = capsys.readouterr().out
-    assert "``" not in told
-    assert "-I" not in told.split()
+    output = capsys.readouterr().out
+    assert "``" not in output
+    assert "-I" not in output.split()
 
 
 @pytest.mark.parametrize("word", OF_HISTORY)
@@ -276,11 +276,11 @@ def goals() -> dict[str, str]:
 
 
 def test_make_says_of_a_command_what_the_command_says() -> None:
-    said = goals()
-    assert {"signoff", "test", "shell", "fleet", "coverage", "clean-cache"} <= said.keys()
+    output = goals()
+    assert {"signoff", "test", "shell", "fleet", "coverage", "clean-cache"} <= output.keys()
     for command in COMMANDS:
-        if command.name in said:
-            assert said[command.name] == command.summary
+        if command.name in output:
+            assert output[command.name] == command.summary
 
 
 @pytest.mark.parametrize(
@@ -304,11 +304,11 @@ def test_make_runs_the_same_tests_as_the_command() -> None:
 
 @pytest.mark.parametrize(("status", "expected"), [(0, 0), (1, 1), (2, 2), (3, 2), (4, 2), (5, 2)])
 def test_signoff_ends_with_a_verdict(monkeypatch: pytest.MonkeyPatch, status: int, expected: int) -> None:
-    told: list[list[str]] = []
+    lines: list[list[str]] = []
     monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.setattr(pytest, "main", lambda: told.append(sys.argv) or status)
+    monkeypatch.setattr(pytest, "main", lambda: lines.append(sys.argv) or status)
     assert signoff.main(["-k", "a or b"]) == expected
-    assert told == [["pytest", "tests_e2e", "-k", "a or b"]]
+    assert lines == [["pytest", "tests_e2e", "-k", "a or b"]]
 
 
 @pytest.mark.parametrize(

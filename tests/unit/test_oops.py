@@ -270,10 +270,10 @@ def test_a_log_that_breaks_off_still_tells_what_it_has() -> None:
 
 @pytest.mark.parametrize("prefix", ["", "<0>", "<4>[   12.345678] ", "[   12.345678][    C0] ", "[12.345678][ T1234] "])
 def test_what_stands_before_a_message_is_no_part_of_it(prefix: str) -> None:
-    said = [oops.bare(line) for line in NULL_POINTER.splitlines()]
+    lines = [oops.bare(line) for line in NULL_POINTER.splitlines()]
     if prefix == "<0>":
         prefix = "<0>[    1.000000] "
-    (messages,) = find("\r\n".join(f"{prefix}{line}" for line in said))
+    (messages,) = find("\r\n".join(f"{prefix}{line}" for line in lines))
     assert messages.fingerprint == find(NULL_POINTER)[0].fingerprint
 
 
@@ -287,8 +287,8 @@ def test_what_stands_before_a_message_is_no_part_of_it(prefix: str) -> None:
 def test_addresses_processes_processors_offsets_and_times_do_not_count(
     address: int, cpu: int, pid: int, offset: int, at: float
 ) -> None:
-    said = [oops.bare(line) for line in NULL_POINTER.splitlines()]
-    text = "\n".join(f"[{at:12.6f}] {line}" for line in said)
+    lines = [oops.bare(line) for line in NULL_POINTER.splitlines()]
+    text = "\n".join(f"[{at:12.6f}] {line}" for line in lines)
     text = text.replace("0000000000000010", f"{address:016x}").replace("CPU: 1 ", f"CPU: {cpu} ")
     text = text.replace("PID: 123 ", f"PID: {pid} ")
     text = re.sub(r"\+0x[0-9a-f]+/0x[0-9a-f]+", f"+{offset:#x}/{offset + 16:#x}", text)

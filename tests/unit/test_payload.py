@@ -74,20 +74,20 @@ def tree(folder: Path) -> dict[str, tuple[bytes, int]]:
 def test_host_finds_programs_module_keys_and_its_guest(parts: Parts, tmp_path: Path) -> None:
     out = tmp_path / "out"
     subprocess.run(["fsck.erofs", f"--extract={out}", parts.payload().image], check=True, capture_output=True)
-    found = tree(out)
-    assert found["programs/sealproof"] == (b"all of them", 0o755)
+    result = tree(out)
+    assert result["programs/sealproof"] == (b"all of them", 0o755)
     assert (out / "programs" / "nonce").readlink() == Path("sealproof")
-    assert "programs/.used" not in found
-    assert found["modules/host_attack.ko"][0] == b"attack"
-    assert found["modules/host_exits.ko"][0] == b"exits"
-    assert found["modules/host_oracle.ko"][0] == b"oracle"
-    assert found["guest/bzImage"][0] == b"kernel"
-    assert found["keys/host_key"] == ((parts.keys.folder / "host").read_bytes(), 0o600)
-    assert found["keys/client_key.pub"][0].decode().strip() == parts.keys.public("client")
-    assert found["host/init"][1] == 0o755
-    assert found["host/sshd_config"][1] == 0o600
+    assert "programs/.used" not in result
+    assert result["modules/host_attack.ko"][0] == b"attack"
+    assert result["modules/host_exits.ko"][0] == b"exits"
+    assert result["modules/host_oracle.ko"][0] == b"oracle"
+    assert result["guest/bzImage"][0] == b"kernel"
+    assert result["keys/host_key"] == ((parts.keys.folder / "host").read_bytes(), 0o600)
+    assert result["keys/client_key.pub"][0].decode().strip() == parts.keys.public("client")
+    assert result["host/init"][1] == 0o755
+    assert result["host/sshd_config"][1] == 0o600
     private = parts.keys.client.read_bytes()
-    assert all(private not in content for content, _ in found.values()), "the key that opens the host stays here"
+    assert all(private not in content for content, _ in result.values()), "the key that opens the host stays here"
 
 
 def test_guests_initramfs_is_debians_part_and_ours_behind_it(parts: Parts, tmp_path: Path) -> None:
@@ -98,14 +98,14 @@ def test_guests_initramfs_is_debians_part_and_ours_behind_it(parts: Parts, tmp_p
     assert initramfs.startswith(base)
     guest.mkdir()
     subprocess.run(["cpio", "--quiet", "-idm"], input=initramfs[len(base) :], cwd=guest, check=True)
-    found = tree(guest)
-    assert found["sealproof/sealproof"] == (b"all of them", 0o755)
+    result = tree(guest)
+    assert result["sealproof/sealproof"] == (b"all of them", 0o755)
     assert (guest / "sealproof" / "nonce").readlink() == Path("sealproof")
-    assert found["sealproof/guest_canary.ko"][0] == b"canary"
-    assert found["sealproof/guest_emulation.ko"][0] == b"emulation"
-    assert found["init"][1] == 0o755
-    assert found["etc/dropbear/host_key"] == ((parts.keys.folder / "guest_dropbear").read_bytes(), 0o600)
-    assert found["root/.ssh/authorized_keys"] == (f"{parts.keys.public('client')}\n".encode(), 0o600)
+    assert result["sealproof/guest_canary.ko"][0] == b"canary"
+    assert result["sealproof/guest_emulation.ko"][0] == b"emulation"
+    assert result["init"][1] == 0o755
+    assert result["etc/dropbear/host_key"] == ((parts.keys.folder / "guest_dropbear").read_bytes(), 0o600)
+    assert result["root/.ssh/authorized_keys"] == (f"{parts.keys.public('client')}\n".encode(), 0o600)
 
 
 def other_module(parts: Parts) -> None:

@@ -193,7 +193,7 @@ def dry_run(tmp_path: Path, source: Path, run: Callable[[list[str]], object], *w
 
 
 def test_sign_off_that_is_only_planned(tmp_path: Path, source: Path) -> None:
-    said: list[str] = []
+    lines: list[str] = []
 
     def run(words: list[str]) -> int:
         done = subprocess.run(
@@ -204,16 +204,16 @@ def test_sign_off_that_is_only_planned(tmp_path: Path, source: Path) -> None:
             text=True,
             check=False,
         )
-        said.append(done.stdout + done.stderr)
+        lines.append(done.stdout + done.stderr)
         return done.returncode
 
     dry_run(tmp_path, source, run, "--dry-run", "--reports", str(tmp_path / "reports"))
     assert (
         "dry run: nothing is made, booted or leased\n  kernel    Linux 6.12.117, series stock, no patch: to be"
-        in said[0]
+        in lines[0]
     )
-    assert "\n  claims    1: how long is not known yet\n" in said[0]
-    assert "MISS" not in said[0]
+    assert "\n  claims    1: how long is not known yet\n" in lines[0]
+    assert "MISS" not in lines[0]
 
 
 def test_plan_of_a_run_that_could_not_be_kept_says_so(tmp_path: Path, source: Path) -> None:

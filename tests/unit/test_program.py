@@ -43,7 +43,7 @@ def own_handlers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "status", "said"),
+    ("outcome", "status", "message"),
     [
         (0, 0, ""),
         (1, 1, ""),
@@ -56,7 +56,7 @@ def test_command_ends_with_its_status_or_an_errors_text(
     capsys: pytest.CaptureFixture[str],
     outcome: int | BaseException,
     status: int,
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["command", "--rounds", "3"])
 
@@ -69,7 +69,7 @@ def test_command_ends_with_its_status_or_an_errors_text(
     with pytest.raises(SystemExit) as ended:
         end_with(main)
     assert ended.value.code == status
-    assert capsys.readouterr().err.endswith(said)
+    assert capsys.readouterr().err.endswith(message)
 
 
 def test_fault_of_ours_is_not_hidden_and_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,8 +176,8 @@ def test_ctrl_c_while_python_starts_is_no_traceback_and_no_verdict(command: list
         time.sleep(milliseconds / 1000)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=30)
-    assert "Traceback" not in said
+        _, output = process.communicate(timeout=30)
+    assert "Traceback" not in output
     assert process.returncode in (0, 2, 130, -signal.SIGINT)
 
 

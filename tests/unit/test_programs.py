@@ -861,8 +861,8 @@ def test_the_tiny_vm_runs_where_there_is_kvm(programs: Path) -> None:
     assert len(by_the_processor) == 8
     # Without the prefix KVM carries out nothing; whether there is one is this machine's affair.
     named = {check["name"]: check for check in checks}
-    told = [*by_the_processor, named["exits that must not be"], named["operand pages that the host reaches before"]]
-    assert all(check["got"] == check["expected"] for check in told)
+    lines = [*by_the_processor, named["exits that must not be"], named["operand pages that the host reaches before"]]
+    assert all(check["got"] == check["expected"] for check in lines)
 
 
 def test_a_processor_is_said_not_to_run_and_what_the_guest_asks_there_is_counted(programs: Path) -> None:
@@ -1079,8 +1079,8 @@ def test_sweep_tells_page_by_page_what_can_be_read(
     argv = [programs / "sweep", str(pid), way, str(size), hex(memory), str(count)]
     document = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
     refused = {page for first, pages in holes.items() for page in range(first, first + pages)}
-    found = {(first - memory) // PAGE + at: met for first, pages, met in document["found"] for at in range(pages)}
-    assert found == {page: refusal if page in refused else None for page in range(count)}
+    results = {(first - memory) // PAGE + at: met for first, pages, met in document["found"] for at in range(pages)}
+    assert results == {page: refusal if page in refused else None for page in range(count)}
     absent = {(first - memory) // PAGE + at for first, pages in document["absent"] for at in range(pages)}
     assert refused < absent
     assert absent.isdisjoint(set(range(0, count, 7)) - refused)

@@ -15,9 +15,9 @@ HOSTILE = "  CC [M]  [/drivers] [red]x"  # looks like rich's markup, and is none
 @pytest.fixture(params=[False, True], ids=["log", "terminal"])
 def terminal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0.0)
-    made = Terminal()
-    made._console = Console(file=io.StringIO(), force_terminal=request.param, width=200, soft_wrap=True)
-    return made
+    terminal = Terminal()
+    terminal._console = Console(file=io.StringIO(), force_terminal=request.param, width=200, soft_wrap=True)
+    return terminal
 
 
 def output_of(terminal: Terminal) -> str:

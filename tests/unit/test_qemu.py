@@ -94,9 +94,9 @@ def test_oops_of_a_machine_that_lingers_is_noticed_with_its_trace(
 ) -> None:
     monkeypatch.setattr(emulator, "AFTER_OOPS", 0.3)
     start(console=[*BOOT, *OOPS])
-    said = reason(vitals)
-    assert said.splitlines()[0] == f"kernel died: {OOPS[0]}"
-    assert all(line in said for line in OOPS)
+    output = reason(vitals)
+    assert output.splitlines()[0] == f"kernel died: {OOPS[0]}"
+    assert all(line in output for line in OOPS)
     with pytest.raises(MachineLostError, match="kvm_vcpu_ioctl"):
         vitals.check()
 
@@ -107,9 +107,9 @@ def test_panic_of_a_machine_that_exits_is_noticed_without_waiting(
     monkeypatch.setattr(emulator, "AFTER_OOPS", 600.0)
     with pytest.raises(MachineLostError):  # while it waits for the greeting, or after it
         start(console=[*BOOT, *OOPS, PANIC], then="exit 0").wait_status("never", seconds=AT_ONCE)
-    said = reason(vitals)
-    assert said.splitlines()[0] == f"kernel died: {OOPS[0]}"
-    assert all(line in said for line in [*OOPS, PANIC])
+    output = reason(vitals)
+    assert output.splitlines()[0] == f"kernel died: {OOPS[0]}"
+    assert all(line in output for line in [*OOPS, PANIC])
 
 
 def test_first_sign_of_death_is_told_however_much_follows(
@@ -199,9 +199,9 @@ def test_explanation_does_not_replace_the_failure(start: Start, monkeypatch: pyt
     qemu = start(console=BOOT)
     poll_until(lambda: "init process" in qemu.console(), Deadline(AT_ONCE), "the console")
     qemu.qmp.close()
-    said = qemu.explain()
-    assert said.startswith("QMP does not answer")
-    assert BOOT[1] in said
+    output = qemu.explain()
+    assert output.startswith("QMP does not answer")
+    assert BOOT[1] in output
 
 
 def test_missing_qemu_is_a_matter_of_set_up(tmp_path: Path, vitals: Vitals) -> None:

@@ -143,7 +143,7 @@ def test_another_key_of_the_right_type_is_told(serve: Serve, folder: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "message"),
     [
         ("ssh-ed25519 AAAA", "the host key is damaged"),
         ("ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIBOgrl2VmbIKMrN8pEJLG3sGVEBMzQVPDP9wPAVVTNfJ", "the host key is damaged"),
@@ -151,8 +151,8 @@ def test_another_key_of_the_right_type_is_told(serve: Serve, folder: Path) -> No
         ("ssh-ed25519-cert-v01@openssh.com AAAA", "of type ssh-ed25519-cert-v01@openssh.com cannot be checked"),
     ],
 )
-def test_host_key_that_cannot_be_is_told(serve: Serve, folder: Path, key: str, said: str) -> None:
-    assert said in refusal_of(machine(serve(), folder, host_key=key)).message
+def test_host_key_that_cannot_be_is_told(serve: Serve, folder: Path, key: str, message: str) -> None:
+    assert message in refusal_of(machine(serve(), folder, host_key=key)).message
 
 
 @as_root
@@ -227,9 +227,9 @@ def test_doctor_has_one_line_for_each_file_that_is_no_key_and_hides_no_machine(
     serve: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    said, server = unusable(folder), serve("MaxStartups 100")
+    output, server = unusable(folder), serve("MaxStartups 100")
     lines = []
-    for name in [*said, "key"]:
+    for name in [*output, "key"]:
         remote = machine(server, folder, key=str(folder / name))
         fields = {"kind": "ssh", "address": remote.address, "host_key": remote.host_key, "key": remote.key}
         lines += [f"[machine.{name.replace('.', '-')}]", *(f'{field} = "{value}"' for field, value in fields.items())]
@@ -237,10 +237,10 @@ def test_doctor_has_one_line_for_each_file_that_is_no_key_and_hides_no_machine(
     (folder / "lab.toml").write_text("\n".join(lines) + "\n")
     assert doctor.main([str(folder / "lab.toml")]) == 1
     shown = capsys.readouterr().out.splitlines()
-    for name, words in said.items():
-        told = [line for line in shown if line.split()[:2] == ["STOP", name.replace(".", "-")]]
-        assert len(told) == 1, shown
-        assert f"the key {folder / name} {words}" in told[0]
+    for name, words in output.items():
+        message = [line for line in shown if line.split()[:2] == ["STOP", name.replace(".", "-")]]
+        assert len(message) == 1, shown
+        assert f"the key {folder / name} {words}" in message[0]
     assert len([line for line in shown if line.split()[:2] == ["STOP", "wrong"]]) == 3
     if os.geteuid() == 0:
         assert any(line.startswith("  ok      key ") and "Linux" in line for line in shown)
@@ -475,7 +475,7 @@ def sudo(path: str, *before: str) -> Completed:
 
 
 @pytest.mark.parametrize(
-    ("does", "said"),
+    ("does", "message"),
     [
         ("echo 'sudo: a password is required' >&2; exit 1", "a password is required"),
         ("echo 'sudo: sorry, you must have a tty to run sudo' >&2; exit 1", "you must have a tty to run sudo"),
@@ -483,12 +483,12 @@ def sudo(path: str, *before: str) -> Completed:
         ("exit 1", "it says nothing"),
     ],
 )
-def test_sudo_that_refuses_is_told_with_the_line_that_it_needs(tmp_path: Path, does: str, said: str) -> None:
+def test_sudo_that_refuses_is_told_with_the_line_that_it_needs(tmp_path: Path, does: str, message: str) -> None:
     (tmp_path / "sudo").write_text(f"#!/bin/sh\n{does}\n")
     (tmp_path / "sudo").chmod(0o700)
     with pytest.raises(AccessError, match=re.escape("kim cannot run a command as root: ")) as caught:
         sudo(f"{tmp_path}:/usr/bin:/bin")
-    assert caught.value.message.endswith(said)
+    assert caught.value.message.endswith(message)
     assert "kim ALL=(root) NOPASSWD: ALL" in caught.value.hint
 
 

@@ -96,15 +96,15 @@ def test_nothing_is_taken_from_the_cache(report: Report, tree: Path, capsys: pyt
 
 
 def test_ccache_is_off(report: Report, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[dict[str, str]] = []
+    records: list[dict[str, str]] = []
 
     def run(command: list[str], **words: Any) -> None:
-        seen.append(words["env"])
+        records.append(words["env"])
         run_tree(command, **words)
 
     monkeypatch.setattr(rebuild, "run_tree", run)
     assert again(report(), tree) == SAME
-    assert [one["CCACHE_DISABLE"] for one in seen] == ["1"]
+    assert [one["CCACHE_DISABLE"] for one in records] == ["1"]
 
 
 def test_an_interrupted_rebuild_goes_on_in_its_folder(
@@ -243,13 +243,13 @@ def test_a_folder_that_make_does_not_take_is_told(report: Report, tree: Path) ->
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize(("layers", "found"), [("none", ()), ("debug, coverage", (Layer.COVERAGE,)), ("debug", ())])
-def test_a_kernel_that_counts_its_lines_is_made_as_one(layers: str, found: tuple[Layer, ...]) -> None:
+@pytest.mark.parametrize(("layers", "result"), [("none", ()), ("debug, coverage", (Layer.COVERAGE,)), ("debug", ())])
+def test_a_kernel_that_counts_its_lines_is_made_as_one(layers: str, result: tuple[Layer, ...]) -> None:
     kernel = dict.fromkeys(rebuild._Kernel.model_fields, "") | {"patches": ()}
     told = rebuild.ReportedRun.model_validate(
         {"run": "a", "series": "stock", "kernel": kernel, "host": {"kernel's layers": layers}}
     )
-    assert told.layers == found
+    assert told.layers == result
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"run": "x", "series": "stock", "kernel": null}'])

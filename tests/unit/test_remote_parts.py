@@ -110,7 +110,7 @@ def test_good_machine_is_stopped_by_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "facts", "said"),
+    ("more", "facts", "message"),
     [
         ({"expendable": False}, {}, "not expendable"),
         ({}, {"root": "no"}, "root is not root and has no sudo"),
@@ -137,18 +137,20 @@ def test_good_machine_is_stopped_by_nothing() -> None:
         ({}, {"available": "512000"}, "500 MiB of memory available"),
     ],
 )
-def test_what_stops_a_machine_is_told_alone(more: dict[str, Any], facts: dict[str, str], said: str) -> None:
-    assert stops(entry(**more), {**GOOD, **facts}) == [said]
+def test_what_stops_a_machine_is_told_alone(more: dict[str, Any], facts: dict[str, str], message: str) -> None:
+    assert stops(entry(**more), {**GOOD, **facts}) == [message]
 
 
 def test_lease_of_another_run_is_a_note() -> None:
-    found = doctor.judge("far", entry(), {**GOOD, "holder": "ann@lab", "silent": "3"})
-    assert any("leased by ann@lab, last heard of 3 s ago" in entry.fact for entry in found if entry.state is Grade.NOTE)
+    result = doctor.judge("far", entry(), {**GOOD, "holder": "ann@lab", "silent": "3"})
+    assert any(
+        "leased by ann@lab, last heard of 3 s ago" in entry.fact for entry in result if entry.state is Grade.NOTE
+    )
 
 
 def notes(machine: Remote, facts: dict[str, str]) -> str:
-    found = doctor.judge("far", machine, facts)
-    return "\n".join(f"{entry.fact} -> {entry.advice}" for entry in found if entry.state is Grade.NOTE)
+    result = doctor.judge("far", machine, facts)
+    return "\n".join(f"{entry.fact} -> {entry.advice}" for entry in result if entry.state is Grade.NOTE)
 
 
 def test_labels_that_a_lean_kernel_does_not_write_are_a_note() -> None:

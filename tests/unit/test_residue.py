@@ -33,8 +33,8 @@ def at(offset: int, content: bytes) -> bytes:
 def test_each_encoding_is_found_by_one_word_of_it(name: str) -> None:
     for kind, content in encodings(SECRET):
         if kind == name:
-            (found,) = search(at(24, content[:8]), WORDS).values()
-            assert sum(found.values()) == 1
+            (result,) = search(at(24, content[:8]), WORDS).values()
+            assert sum(result.values()) == 1
 
 
 @pytest.mark.parametrize(
@@ -51,16 +51,16 @@ def test_each_encoding_is_found_by_one_word_of_it(name: str) -> None:
     ],
 )
 def test_encoding_is_what_its_name_says(name: str, content: bytes) -> None:
-    (found,) = search(at(512, content), WORDS).values()
-    assert set(found) == {name}
+    (result,) = search(at(512, content), WORDS).values()
+    assert set(result) == {name}
 
 
 @pytest.mark.parametrize("offset", range(8))
 def test_fifteen_bytes_are_found_wherever_they_are(offset: int) -> None:
     memory = bytes(PAGE) + at(1000 + offset, SECRET[13:28])
-    (found,) = search(memory, WORDS).items()
-    assert found[0] == 1
-    assert found[1][AS_IT_IS] >= 1
+    (result,) = search(memory, WORDS).items()
+    assert result[0] == 1
+    assert result[1][AS_IT_IS] >= 1
 
 
 def test_nothing_is_found_where_nothing_is() -> None:
@@ -81,10 +81,10 @@ def test_words_that_anybody_has_are_no_secret() -> None:
 def test_a_line_is_found_in_each_page_of_each_encoding() -> None:
     line, other = Field(fresh_line(), 1), Field(fresh_line(), 1)
     pages = pages_in_each_encoding(line.line)
-    found = fields_in(b"".join(pages.values()), [line, other])
-    assert not any(found[other].values())
+    result = fields_in(b"".join(pages.values()), [line, other])
+    assert not any(result[other].values())
     for number, name in enumerate(pages):
-        assert number in found[line][name], name
+        assert number in result[line][name], name
 
 
 # --- whose a frame is
@@ -150,8 +150,8 @@ def test_decoy_is_right_where_the_search_found_it_in_each_encoding(monkeypatch: 
 
 def test_decoy_tells_which_encoding_the_search_is_blind_to(monkeypatch: pytest.MonkeyPatch) -> None:
     one, content = make_decoy(monkeypatch)
-    found = fields_in(content, [one.field])[one.field]
-    wrong = one.checks(content, {**found, "inverted": frozenset()})
+    result = fields_in(content, [one.field])[one.field]
+    wrong = one.checks(content, {**result, "inverted": frozenset()})
     assert [check.got for check in wrong if not check.right] == ["inverted"]
 
 

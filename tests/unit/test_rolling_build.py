@@ -121,8 +121,8 @@ def test_what_was_built_is_handed_over_as_a_kernel_of_its_own(bench: Bench) -> N
     one = bench.rolling
     done = bench.build(one)
     entry = bench.store.get_or_make("kernel", "abc", lambda folder: one.hand_over(folder, done.seconds))
-    found = build._kernel(entry, bench.request())
-    assert found.release == "6.12.7" and found.image.is_file() and len(found.build_id) == 40
+    result = build._kernel(entry, bench.request())
+    assert result.release == "6.12.7" and result.image.is_file() and len(result.build_id) == 40
     assert (entry / "source/include/mm.h").read_text() == "/* two */\n"
     (bench.tree / "include/mm.h").write_text("/* three */\n")
     bench.build()

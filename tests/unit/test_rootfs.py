@@ -72,10 +72,10 @@ def test_own_recipe_names_what_the_host_cannot_do_without() -> None:
 
 def test_version_is_that_of_the_package_of_exactly_this_name(tmp_path: Path) -> None:
     (tmp_path / "packages.list").write_text("qemu-system-x86-extra 1\nqemu-system-x86 1:10.0.2+ds-2\nqemu 9\n")
-    found = RootFs(tmp_path, "key")
-    assert found.version("qemu-system-x86") == "1:10.0.2+ds-2"
+    result = RootFs(tmp_path, "key")
+    assert result.version("qemu-system-x86") == "1:10.0.2+ds-2"
     with pytest.raises(ImageError, match="no package qemu-system-arm"):
-        found.version("qemu-system-arm")
+        result.version("qemu-system-arm")
 
 
 def test_failed_mmdebstrap_is_explained_and_leaves_no_image(program: Script, tmp_path: Path) -> None:

@@ -238,8 +238,8 @@ def every(errno: str) -> Edit:
     edits = [change_seen("host_cannot_read", "subject", saying(errno=errno), at) for at, _ in enumerate(Page)]
 
     def edit(folder: Path) -> None:
-        for one in edits:
-            one(folder)
+        for edit in edits:
+            edit(folder)
 
     return edit
 
@@ -310,11 +310,11 @@ ATTEMPTS: dict[str, tuple[Edit, int, str]] = {
 
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    edit, wanted, words = ATTEMPTS[name]
+    edit, expected, words = ATTEMPTS[name]
     edit(report)
     remake_or_seal(report)
     code, text = check(report, capsys)
-    assert (code, words in text) == (wanted, True), text
+    assert (code, words in text) == (expected, True), text
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,11 @@ def answers(model: Model, left: Sequence[int] = ()) -> Callable[[str], Completed
     def run(text: str) -> Completed:
         one = type(model)()
         replies = [answer(one, line) for line in text.splitlines()]
-        told = [
+        lines = [
             {"marks": list(left), "frames": 64, "kept": 0} if isinstance(answer, NoneOf) else answer
             for answer in replies
         ]
-        return completion_of(*(json.dumps(reply) for reply in told))
+        return completion_of(*(json.dumps(reply) for reply in lines))
 
     return run
 
@@ -311,23 +311,23 @@ def test_a_program_that_is_right_agrees() -> None:
 
 def test_what_a_process_leaves_must_hold_no_secret() -> None:
     assert disagreement(BEGUN, answers(Model(), left=[40, 41])) is None
-    found = disagreement(BEGUN, answers(Model(), left=[3, 41, 4]))
-    assert found is not None
-    assert found.line == "end exit"
-    assert "marks [3, 4]" in found.seen
+    result = disagreement(BEGUN, answers(Model(), left=[3, 41, 4]))
+    assert result is not None
+    assert result.line == "end exit"
+    assert "marks [3, 4]" in result.seen
 
 
 def test_a_program_that_ends_early_is_told_of() -> None:
     for run in (lambda _: completion_of('["0"]'), lambda _: completion_of(status=1, stderr="cannot open /dev/kvm: no")):
-        found = disagreement((), run)
-        assert found is not None
-    assert "cannot open /dev/kvm" in found.seen
+        result = disagreement((), run)
+        assert result is not None
+    assert "cannot open /dev/kvm" in result.seen
     assert differing("ok", "not json") == ('"ok"', "not json")
 
 
 def test_a_difference_names_a_few_places() -> None:
-    wanted, got = ["0"] * 9, ["0", *["1"] * 8]
-    assert differing(wanted, json.dumps(got)) == (
+    expected, got = ["0"] * 9, ["0", *["1"] * 8]
+    assert differing(expected, json.dumps(got)) == (
         "[1] 0, [2] 0, [3] 0, [4] 0 and 4 more",
         "[1] 1, [2] 1, [3] 1, [4] 1 and 4 more",
     )
@@ -348,19 +348,21 @@ def test_a_kernel_that_knows_nothing_of_protection_is_told_from_one_that_does() 
 
 def host(done: Completed | Exception, *, log: str = "", reason: str | None = None) -> Any:
     """A host on which the program comes to this end, and whose kernel says that meanwhile."""
-    said = ["quiet\n"]
+    lines = ["quiet\n"]
 
     def run(argv: list[str], *, seconds: float, stdin: bytes) -> Completed:
         assert argv == ["/payload/programs/driven_vm"]
         assert seconds > 30
         assert stdin == b"book\n"
-        said.append(log)
+        lines.append(log)
         if isinstance(done, Exception):
             raise done
         return done
 
     vitals = SimpleNamespace(reason=reason, harm=reason is not None)
-    return SimpleNamespace(ssh=SimpleNamespace(run=run), vitals=vitals, all_guests=(), kernel_log=lambda: "".join(said))
+    return SimpleNamespace(
+        ssh=SimpleNamespace(run=run), vitals=vitals, all_guests=(), kernel_log=lambda: "".join(lines)
+    )
 
 
 def test_harm_to_the_host_is_told_in_place_of_an_answer() -> None:
@@ -522,8 +524,8 @@ def program(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[str], Completed]]
 @pytest.mark.usefixtures("program")
 def test_the_command_finds_nothing_where_all_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--minutes", "0.001", "--seed", "3", "--finds", str(tmp_path)]) == 0
-    searched, found = capsys.readouterr().out.splitlines()
-    assert found == "found: 0"
+    searched, result = capsys.readouterr().out.splitlines()
+    assert result == "found: 0"
     told = re.fullmatch(
         r"seed 3, series one, Linux 6\.12, protected: (\d+) sequences, (\d+) operations, (\d+) answers; "
         r"looks at pages: (\d+) from which the VMM was kept, (\d+) that it read, (\d+) that it left",
@@ -534,7 +536,7 @@ def test_the_command_finds_nothing_where_all_is_right(tmp_path: Path, capsys: py
     assert 10 < sequences < operations < answers
     assert min(private, read, left) > 100
     (kept_line,) = (tmp_path / "searches.txt").read_text().splitlines()
-    assert kept_line.endswith(f"Z {searched}; {found}")
+    assert kept_line.endswith(f"Z {searched}; {result}")
 
 
 @pytest.mark.usefixtures("program")
@@ -641,10 +643,10 @@ def test_a_host_is_used_until_it_is_lost() -> None:
     def start() -> Any:
         stopped: list[str] = []
         guest = SimpleNamespace(qmp=SimpleNamespace(execute=stopped.append))
-        one = SimpleNamespace(lost=None, guests=[guest], stopped=stopped, closed=0)
-        one.close = lambda: setattr(one, "closed", one.closed + 1)
-        started.append(one)
-        return one
+        namespace = SimpleNamespace(lost=None, guests=[guest], stopped=stopped, closed=0)
+        namespace.close = lambda: setattr(namespace, "closed", namespace.closed + 1)
+        started.append(namespace)
+        return namespace
 
     hosts: Any = SimpleNamespace(start=start)
     lent: Any = command.Lent(hosts)

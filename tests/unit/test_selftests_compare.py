@@ -133,8 +133,8 @@ def test_a_comparison_in_which_nothing_passes_proves_nothing() -> None:
 
 def test_a_regression_is_repeated_on_the_first_kernel() -> None:
     class Bench:
-        def run(self, wanted: Sequence[Selftest], terminal: object, purpose: object) -> tuple[SelftestResult, ...]:  # noqa: ARG002
-            asked.append([test.name for test in wanted])
+        def run(self, tests: Sequence[Selftest], terminal: object, purpose: object) -> tuple[SelftestResult, ...]:  # noqa: ARG002
+            asked.append([test.name for test in tests])
             return (result(test=ONE, checks="pp"), result(test=ONE, checks="pf"), result(test=ONE, checks="pp"))
 
     asked: list[list[str]] = []

@@ -56,14 +56,14 @@ ok 4 - with a dash
 
 
 def outcome(status: int, output: str = "", *, seconds: float = 1.0, deadline: float = 120.0) -> tuple[KtapOutcome, str]:
-    found = judge(status, output, seconds=seconds, deadline=deadline)
-    return found.outcome, found.reason
+    result = judge(status, output, seconds=seconds, deadline=deadline)
+    return result.outcome, result.reason
 
 
 def test_each_check_is_read_with_its_directive() -> None:
-    said = read(COW)
-    assert said.planned == 4
-    assert said.checks == (
+    output = read(COW)
+    assert output.planned == 4
+    assert output.checks == (
         KtapCheck(KtapOutcome.PASS, "No leak from parent into child"),
         KtapCheck(KtapOutcome.SKIP, "", "MADV_PAGEOUT did not work, is swap enabled?"),
         KtapCheck(KtapOutcome.PASS, ""),

@@ -37,10 +37,10 @@ class Host:
         program = next(word for word in argv if word.startswith("./")).removeprefix("./")
         if program in self.splats:
             self.log += f"[    2.000000] BUG: bad thing in {program}\n"
-        found = self.answer(program)
-        if isinstance(found, Exception):
-            raise found
-        return Completed(tuple(argv), found[0], found[1].encode(), b"")
+        result = self.answer(program)
+        if isinstance(result, Exception):
+            raise result
+        return Completed(tuple(argv), result[0], result[1].encode(), b"")
 
     def kernel_log(self) -> str:
         return self.log
@@ -132,9 +132,9 @@ def test_the_shell_hands_on_status_and_output_in_order(tmp_path: Path) -> None:
         return done.returncode, done.stdout
 
     assert shell("4") == (4, "one\ntwo\n")
-    status, said = shell("die")
+    status, output = shell("die")
     assert status == 139
-    assert said.startswith("one\ntwo\n")  # the shell may have a word about it too
+    assert output.startswith("one\ntwo\n")  # the shell may have a word about it too
 
 
 def test_a_host_that_cannot_be_prepared_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -169,11 +169,11 @@ def test_the_hosts_have_the_disk_third_and_memory_enough() -> None:
 
 
 def test_gup_test_has_all_variants_of_its_script_and_each_name_is_there_once() -> None:
-    found = catalogue(["x86_64/state_test", "steal_time"])
-    names = [test.name for test in found]
+    result = catalogue(["x86_64/state_test", "steal_time"])
+    names = [test.name for test in result]
     assert len(set(names)) == len(names)
-    assert sum(test.program == "gup_test" for test in found) == 3 * 5 * 2 * 2 * 3 + 1
-    assert {test.program for test in found if test.suite == "mm"} == set(MM_PROGRAMS)
+    assert sum(test.program == "gup_test" for test in result) == 3 * 5 * 2 * 2 * 3 + 1
+    assert {test.program for test in result if test.suite == "mm"} == set(MM_PROGRAMS)
     assert names[-2:] == ["kvm/x86_64/state_test", "kvm/steal_time"]
 
 

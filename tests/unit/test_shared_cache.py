@@ -233,10 +233,10 @@ def test_an_image_is_a_layout_as_oci_has_it(tmp_path: Path) -> None:
     file.write_bytes(b"content")
     write_image(tmp_path / "image", "name", file)
 
-    def blob(told: dict[str, object]) -> bytes:
-        content = (tmp_path / "image/blobs/sha256" / str(told["digest"]).removeprefix("sha256:")).read_bytes()
-        assert told["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
-        assert told["size"] == len(content)
+    def blob(message: dict[str, object]) -> bytes:
+        content = (tmp_path / "image/blobs/sha256" / str(message["digest"]).removeprefix("sha256:")).read_bytes()
+        assert message["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+        assert message["size"] == len(content)
         return content
 
     (listed,) = json.loads((tmp_path / "image/index.json").read_bytes())["manifests"]

@@ -140,9 +140,9 @@ def test_claims_that_differ_by_name_alone_are_told_once(tmp_path: Path) -> None:
 
 def test_a_fault_names_file_line_claim_and_field(tmp_path: Path) -> None:
     two = ATTACK.replace("version = 2", "").replace("host_cannot", "two").replace("returned = 0", 'errno = "EFALUT"')
-    found = faults(tmp_path, ATTACK + two, other=WORKS.replace("devices", "device"))
-    assert "contract.toml:11: two: plain: errno: there is no EFALUT" in found
-    assert "other.toml:5: works: class: Input should be" in found
+    result = faults(tmp_path, ATTACK + two, other=WORKS.replace("devices", "device"))
+    assert "contract.toml:11: two: plain: errno: there is no EFALUT" in result
+    assert "other.toml:5: works: class: Input should be" in result
 
 
 def test_other_faults_of_the_files_are_named(tmp_path: Path) -> None:

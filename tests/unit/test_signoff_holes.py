@@ -265,8 +265,8 @@ def test_a_claim_may_be_skipped_where_the_kernel_has_not_what_its_probe_uses(
 def test_the_longest_find_is_told_and_not_a_few_bytes_by_chance() -> None:
     page = bytearray(random.Random(22).randbytes(4096))
     page[200:205] = page[100:105][::-1]
-    said = bytes(page[::-1])
-    assert bytes(page[100:105]) in said
-    sure, words = leaks.find_hidden(bytes(page), said)
+    output = bytes(page[::-1])
+    assert bytes(page[100:105]) in output
+    sure, words = leaks.find_hidden(bytes(page), output)
     assert sure
     assert words == "4096 bytes of the canary backwards"

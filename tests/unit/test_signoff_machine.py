@@ -27,8 +27,8 @@ def test_a_real_machine_has_its_own_name_and_that_of_the_computer_that_drives_it
 
 
 def test_a_machine_that_is_called_by_a_sentence_is_refused_before_the_run(project: Path) -> None:
-    code, found, _, _ = run(project, ATTACK + WORKS, "--machine", "vm, witnessed by all")
-    assert (code, found) == (4, None)
+    code, result, _, _ = run(project, ATTACK + WORKS, "--machine", "vm, witnessed by all")
+    assert (code, result) == (4, None)
 
 
 @pytest.mark.parametrize("name", ["vm, witnessed by all", "", "a\x1bb", "a\n", "x" * 70])

@@ -92,8 +92,8 @@ def test_what_a_part_did_not_run_says_nothing(reports: Path) -> None:
     first_part = part(reports, 1, "one", {FIRST: Status.PASS, **WELL})
     two = part(reports, 2, "two", {SECOND: Status.PASS, **WELL})
     report, _ = merge_all(reports, first_part, two)
-    found = statuses(report)
-    assert (found[FIRST], found[SECOND], found[THIRD]) == (Status.PASS, Status.PASS, Status.MISS)
+    result = statuses(report)
+    assert (result[FIRST], result[SECOND], result[THIRD]) == (Status.PASS, Status.PASS, Status.MISS)
     assert report.overall.word is RunVerdict.NOT_PROVEN
 
 
@@ -104,8 +104,8 @@ def test_a_part_that_was_cut_short_proves_nothing(reports: Path, how: dict[str, 
     again = part(reports, 2, "two", {THIRD: Status.PASS, **WELL})
     assert lost_claims([cut, again], [FIRST, SECOND, THIRD]) == [FIRST]
     report, _ = merge_all(reports, cut, again)
-    found = statuses(report)
-    assert (found[FIRST], found[SECOND], found[THIRD]) == (Status.MISS, Status.FAIL, Status.PASS)
+    result = statuses(report)
+    assert (result[FIRST], result[SECOND], result[THIRD]) == (Status.MISS, Status.FAIL, Status.PASS)
     assert shares(report.fleet)[0].cut_short == (cut_words(how),)
     assert any("cut short" in line for line, _ in lines(report, reports, 100))
 
@@ -220,13 +220,13 @@ def test_the_matrix_shows_what_differs_and_the_verdicts(reports: Path) -> None:
     two = part(reports, 2, "two", every)
     three = part(reports, 3, "three", {**every, SECOND: Status.SKIP}, host=intel, kernel=other)
     report, folder = merge_all(reports, first_part, two, three)
-    found = matrix(report.fleet)
-    assert found.kinds == (("one", "two"), ("three",))
-    assert found.differing == (
+    result = matrix(report.fleet)
+    assert result.kinds == (("one", "two"), ("three",))
+    assert result.differing == (
         ("build id", ("ab" * 20, "12" * 20)),
         ("processor", ("AuthenticAMD, QEMU", "GenuineIntel, Xeon")),
     )
-    assert [(claim, [word.status for word in said]) for claim, said in found.verdicts] == [
+    assert [(claim, [word.status for word in said]) for claim, said in result.verdicts] == [
         (SECOND, [Status.PASS, Status.SKIP])
     ]
     page = (folder / "signoff.html").read_text()

@@ -14,8 +14,8 @@ ROWS = st.lists(st.tuples(st.sampled_from(Kind), st.sampled_from(Status), st.sam
 
 
 def words(*rows: tuple[Kind, Status], mode: Mode = Mode.PROTECTED, problems: Sequence[str] = ()) -> tuple[str, int]:
-    found = overall([(kind, status, "a reason") for kind, status in rows], mode, problems)
-    return found.word, found.exit_code
+    result = overall([(kind, status, "a reason") for kind, status in rows], mode, problems)
+    return result.word, result.exit_code
 
 
 ATTACK = (Kind.ATTACK, Status.PASS)
@@ -56,13 +56,13 @@ def test_mode_plain_has_its_own_words() -> None:
 def test_the_exit_code_is_zero_only_if_nothing_is_open(
     rows: list[tuple[Kind, Status, str]], mode: Mode, problems: list[str]
 ) -> None:
-    found = overall(rows, mode, problems)
+    result = overall(rows, mode, problems)
     skipped = [kind is not Kind.HEALTH and why for kind, status, why in rows if status is Status.SKIP]
     clean = all(skipped) and all(status in (Status.PASS, Status.SKIP) for _, status, _ in rows)
     attacks = [status for kind, status, _ in rows if kind is Kind.ATTACK]
     clean = clean and 2 * attacks.count(Status.SKIP) <= len(attacks)
     proven = clean and not problems and any(kind is Kind.ATTACK and s is Status.PASS for kind, s, _ in rows)
-    assert (found.exit_code == Exit.PROVEN) == proven
-    assert (found.exit_code == Exit.FAILED) == any(status is Status.FAIL for _, status, _ in rows)
-    assert (found.word is RunVerdict.PROTECTED) == (proven and mode is Mode.PROTECTED)
-    assert of_interrupted(found).exit_code == Exit.NOT_PROVEN
+    assert (result.exit_code == Exit.PROVEN) == proven
+    assert (result.exit_code == Exit.FAILED) == any(status is Status.FAIL for _, status, _ in rows)
+    assert (result.word is RunVerdict.PROTECTED) == (proven and mode is Mode.PROTECTED)
+    assert of_interrupted(result).exit_code == Exit.NOT_PROVEN

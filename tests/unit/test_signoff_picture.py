@@ -44,12 +44,12 @@ def draw(*maps: MemoryMap) -> Picture:
 
 def strokes(picture: Picture) -> dict[tuple[int, int], Fate]:
     """The dots of a picture: where, and how the page there fared."""
-    found: dict[tuple[int, int], Fate] = {}
+    results: dict[tuple[int, int], Fate] = {}
     for fate, path in picture.layers:
         for x, y, count in re.findall(r"M(\d+) (\d+)h(\d+)", path):
             for dot in range(int(x), int(x) + int(count)):
-                assert found.setdefault((dot, int(y)), fate) == fate
-    return found
+                assert results.setdefault((dot, int(y)), fate) == fate
+    return results
 
 
 @given(FATES)
@@ -102,20 +102,20 @@ def test_a_single_leaked_page_is_circled() -> None:
 
 def test_what_leaked_by_one_way_is_leaked() -> None:
     way = [MemoryMap("g", name, 64, 1, (Span(0, 1, fate),)) for name, fate in (("a", Fate.PRIVATE), ("b", Fate.LEAKED))]
-    found = pictures([row(way[0]), row(way[1])])
-    assert [(entry.guest, entry.counts[Fate.LEAKED], len(entry.sweeps)) for entry in found] == [("g", 1, 2)]
+    result = pictures([row(way[0]), row(way[1])])
+    assert [(entry.guest, entry.counts[Fate.LEAKED], len(entry.sweeps)) for entry in result] == [("g", 1, 2)]
 
 
 @pytest.fixture
 def evidence(tmp_path: Path) -> Evidence:
-    found = Evidence.create(tmp_path / "reports", RECORD.run, PROJECT / "tests_e2e" / "contract")
-    found.write_record(RECORD)
-    return found
+    result = Evidence.create(tmp_path / "reports", RECORD.run, PROJECT / "tests_e2e" / "contract")
+    result.write_record(RECORD)
+    return result
 
 
 def test_the_page_draws_it_and_the_document_has_it(evidence: Evidence) -> None:
-    found = MemoryMap("<guest>", "way", 64, 7, (Span(0, 2, Fate.PRIVATE), Span(2 * PAGE, 1, Fate.LEAKED)))
-    evidence.append(row(found, status=Status.FAIL).result)
+    result = MemoryMap("<guest>", "way", 64, 7, (Span(0, 2, Fate.PRIVATE), Span(2 * PAGE, 1, Fate.LEAKED)))
+    evidence.append(row(result, status=Status.FAIL).result)
     write(evidence.folder)
     (document,) = json.loads((evidence.folder / "signoff.json").read_text())["claims"][0]["maps"]
     assert document == {

@@ -129,9 +129,9 @@ def run(project: Path, text: str, *words: str, **variables: str) -> tuple[int, A
         check=False,
     )
     document = project / "reports" / "latest" / "signoff.json"
-    found = json.loads(document.read_text()) if document.exists() else None
-    claims = {row["id"]: row for row in found["claims"]} if found else {}
-    return done.returncode, found, claims, done.stdout + done.stderr
+    result = json.loads(document.read_text()) if document.exists() else None
+    claims = {row["id"]: row for row in result["claims"]} if result else {}
+    return done.returncode, result, claims, done.stdout + done.stderr
 
 
 def whole(folder: Path) -> bool:
@@ -141,8 +141,8 @@ def whole(folder: Path) -> bool:
 
 
 def test_all_pass_exits_0(project: Path) -> None:
-    code, found, claims, output = run(project, ATTACK + WORKS)
-    assert (code, found["verdict"], found["exit_code"], found["problems"]) == (0, "PROTECTED", 0, [])
+    code, result, claims, output = run(project, ATTACK + WORKS)
+    assert (code, result["verdict"], result["exit_code"], result["problems"]) == (0, "PROTECTED", 0, [])
     assert claims["host_cannot_read"]["sentence"] == "Host cannot read it."
     assert "PASS   host_cannot_read" in output
     assert "exit 0" in output
@@ -150,9 +150,9 @@ def test_all_pass_exits_0(project: Path) -> None:
     assert {"evidence/host_cannot_read/subject.jsonl", "evidence/host_cannot_read/note.txt"} <= set(
         claims["host_cannot_read"]["evidence"]
     )
-    told = sorted([CONFIG, *LISTS.values()])
-    assert found["logs"] == ["hosts/console.log", *told]
-    assert set(found["made_of"]) >= set(LISTS)
+    names = sorted([CONFIG, *LISTS.values()])
+    assert result["logs"] == ["hosts/console.log", *names]
+    assert set(result["made_of"]) >= set(LISTS)
     assert whole(folder)
     assert ET.parse(folder / "junit.xml").find("testsuite").get("errors") == "0"
 
@@ -170,8 +170,8 @@ def killed(signoff):
 def test_probe_that_kills_a_kernel_fails_its_claim_also_if_it_does_not_notice(project: Path, ending: str) -> None:
     errors = "from common.errors import MachineLostError\n"
     text = KILLED + errors + ATTACK.replace("trial.attack(", f"if True: {ending}\n    trial.attack(")
-    code, found, claims, _ = run(project, text)
-    assert (code, found["verdict"]) == (1, "NOT PROTECTED")
+    code, result, claims, _ = run(project, text)
+    assert (code, result["verdict"]) == (1, "NOT PROTECTED")
     one = claims["host_cannot_read"]
     assert one["status"] == "FAIL"
     assert one["why"].startswith("the probe did harm: the host: kernel died: Oops")
@@ -182,8 +182,8 @@ def test_probe_that_kills_a_kernel_fails_its_claim_also_if_it_does_not_notice(pr
 
 def test_a_fail_exits_1_and_beats_an_error(project: Path) -> None:
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
-    code, found, claims, output = run(project, text + WORKS.replace('"4")])', '"4")]); 1 / 0'))
-    assert (code, found["verdict"]) == (1, "NOT PROTECTED")
+    code, result, claims, output = run(project, text + WORKS.replace('"4")])', '"4")]); 1 / 0'))
+    assert (code, result["verdict"]) == (1, "NOT PROTECTED")
     assert "FAIL: wrong outcome: EPERM is not EFAULT" in output
     assert claims["guest_works"]["status"] == "ERROR"
     assert claims["guest_works"]["why"] == "call: ZeroDivisionError: division by zero"
@@ -263,9 +263,9 @@ def test_nothing_but_a_verdict_of_pass_makes_a_pass(project: Path) -> None:
         lines = lines.replace(f'id = "{name}"', f'id = "{name}"\nskip = {{ when = "{fact}" }}')
     (project / "tests_e2e" / "contract" / "claims.toml").write_text(attack + lines)
     tests = "".join(f"def test_{name}(trial):\n    {body}\n" for name, (body, _, _) in BODIES.items())
-    code, found, claims, output = run(project, ATTACK + FIXTURES + tests)
-    assert found, output
-    assert code == found["exit_code"] == 1
+    code, result, claims, output = run(project, ATTACK + FIXTURES + tests)
+    assert result, output
+    assert code == result["exit_code"] == 1
     assert claims.pop("host_cannot_read")["status"] == claims.pop("host_stays_healthy")["status"] == "PASS"
     assert {name: one["status"] for name, one in claims.items()} == {name: end[0] for name, end in ENDS.items()}
     for name, (_, why) in ENDS.items():
@@ -280,13 +280,13 @@ def test_nothing_but_a_verdict_of_pass_makes_a_pass(project: Path) -> None:
 
 
 def test_what_is_not_proven_exits_2(project: Path) -> None:
-    code, found, claims, _ = run(project, ATTACK + WORKS.replace("trial.legitimate", "1 / 0; trial.legitimate"))
-    assert (code, found["verdict"], claims["guest_works"]["status"]) == (2, "NOT PROVEN", "ERROR")
+    code, result, claims, _ = run(project, ATTACK + WORKS.replace("trial.legitimate", "1 / 0; trial.legitimate"))
+    assert (code, result["verdict"], claims["guest_works"]["status"]) == (2, "NOT PROVEN", "ERROR")
 
 
 def test_names_that_select_no_claim_are_told_how_to_list_them(project: Path) -> None:
-    code, found, _, output = run(project, ATTACK + WORKS, "tests_e2e", "-k", "host_canot")
-    assert (code, found) == (pytest.ExitCode.NO_TESTS_COLLECTED, None)  # our command makes "not proven" of it
+    code, result, _, output = run(project, ATTACK + WORKS, "tests_e2e", "-k", "host_canot")
+    assert (code, result) == (pytest.ExitCode.NO_TESTS_COLLECTED, None)  # our command makes "not proven" of it
     assert output.count("no claim was selected: '--collect-only -q' lists their names") == 1
 
 
@@ -313,50 +313,50 @@ def test_a_run_that_stopped_early_says_so(project: Path) -> None:
 
 
 def test_a_test_without_a_line_in_the_contract_is_named(project: Path) -> None:
-    code, found, _, output = run(project, ATTACK + WORKS + WORKS.replace("guest_works", "guest_flies"))
-    assert (code, found["problems"]) == (2, ["test_guest_flies has no entry in the contract"])
+    code, result, _, output = run(project, ATTACK + WORKS + WORKS.replace("guest_works", "guest_flies"))
+    assert (code, result["problems"]) == (2, ["test_guest_flies has no entry in the contract"])
     assert "has no claim of that name" in output
 
 
 def test_an_unknown_kernel_is_no_proof(project: Path) -> None:
     (project / "conftest.py").write_text('pytest_plugins = ["signoff.plugin"]\n')
-    code, found, _, _ = run(project, ATTACK + WORKS)
-    assert (code, found["kernel"], found["tier"]) == (2, None, None)
-    assert "not identified" in found["problems"][0]
+    code, result, _, _ = run(project, ATTACK + WORKS)
+    assert (code, result["kernel"], result["tier"]) == (2, None, None)
+    assert "not identified" in result["problems"][0]
 
 
 def test_mode_plain_says_loudly_that_it_is_no_signoff(project: Path) -> None:
-    code, found, _, output = run(
+    code, result, _, output = run(
         project,
         ATTACK.replace("CONTROL, SUBJECT", "PLAIN").replace("subject=SUBJECT, control=CONTROL", "subject=PLAIN")
         + WORKS,
         "--mode",
         "plain",
     )
-    assert (code, found["verdict"], found["mode"]) == (0, "CONTROLS HOLD", "plain")
+    assert (code, result["verdict"], result["mode"]) == (0, "CONTROLS HOLD", "plain")
     assert "This is not a sign-off" in output
     assert "This is not a sign-off" in (project / "reports" / "latest" / "signoff.html").read_text()
 
 
 def test_unit_tests_alone_leave_nothing_behind(project: Path) -> None:
     (project / "conftest.py").write_text('pytest_plugins = ["signoff.plugin"]\n')
-    code, found, _, _ = run(project, ATTACK + WORKS, "others")
-    assert (code, found) == (0, None)
+    code, result, _, _ = run(project, ATTACK + WORKS, "others")
+    assert (code, result) == (0, None)
     assert run(project, ATTACK + WORKS, "-k", "test_other")[:2] == (0, None)
     assert not (project / "reports").exists()
 
 
 def test_a_failing_unit_test_beside_good_claims_is_not_0(project: Path) -> None:
     (project / "others" / "test_other.py").write_text("def test_other(): assert 0\n")
-    code, found, _, output = run(project, ATTACK + WORKS)
-    assert (code, found["exit_code"]) == (1, 0)
+    code, result, _, output = run(project, ATTACK + WORKS)
+    assert (code, result["exit_code"]) == (1, 0)
     assert "other tests of this session failed" in output
 
 
 def test_a_contract_with_a_fault_names_it(project: Path) -> None:
     (project / "tests_e2e" / "contract" / "claims.toml").write_text(CONTRACT.replace('"EFAULT"', '"EFALUT"'))
-    code, found, _, output = run(project, ATTACK + WORKS)
-    assert (code, found) == (2, None)
+    code, result, _, output = run(project, ATTACK + WORKS)
+    assert (code, result) == (2, None)
     assert "claims.toml:3: host_cannot_read: protected: errno: there is no EFALUT" in output
 
 
@@ -400,14 +400,14 @@ def test_host_cannot_read(trial, machines):
 
 
 def test_a_set_up_that_failed_is_told_at_each_claim(project: Path) -> None:
-    code, found, claims, output = run(project, GIVES_UP + WORKS)
+    code, result, claims, output = run(project, GIVES_UP + WORKS)
     why = "the set-up failed: kernel: no such tree\n  next: look"
-    assert (code, found["verdict"]) == (2, "NOT PROVEN")
+    assert (code, result["verdict"]) == (2, "NOT PROVEN")
     assert (claims["host_cannot_read"]["status"], claims["host_cannot_read"]["why"]) == ("ERROR", why)
     assert (claims["guest_works"]["status"], claims["guest_works"]["why"]) == ("MISS", f"not run: {why}")
-    assert found["problems"][0] == "the set-up failed: kernel: no such tree"
-    assert "the set-up failed: kernel: no such tree" in found["summary"]
-    assert "interrupted" not in found["summary"]
+    assert result["problems"][0] == "the set-up failed: kernel: no such tree"
+    assert "the set-up failed: kernel: no such tree" in result["summary"]
+    assert "interrupted" not in result["summary"]
     assert "MISS   guest_works\n       not run: the set-up failed: kernel: no such tree\n" in output
 
 
@@ -421,8 +421,8 @@ BROUGHT_DOWN = GIVES_UP.replace(
 
 
 def test_a_set_up_that_the_kernel_under_test_brings_down_is_a_fail_of_health_and_no_error(project: Path) -> None:
-    code, found, claims, said = run(project, BROUGHT_DOWN + WORKS)
-    assert (code, found["verdict"]) == (1, "NOT USABLE"), said
+    code, result, claims, said = run(project, BROUGHT_DOWN + WORKS)
+    assert (code, result["verdict"]) == (1, "NOT USABLE"), said
     why = "not run: the set-up failed: harm: a plain guest comes up, and not the one under test"
     for name in ("host_cannot_read", "guest_works"):
         assert (claims[name]["status"], claims[name]["why"]) == ("MISS", why)
@@ -438,8 +438,8 @@ def test_health_that_nobody_asked_for_is_not_judged_by_a_set_up_that_failed(proj
 
 def test_a_set_up_that_fails_after_a_fail_does_not_hide_it(project: Path) -> None:
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
-    code, found, claims, _ = run(project, text + GIVES_UP.replace("test_host_cannot_read", "test_guest_works"))
-    assert (code, found["verdict"]) == (1, "NOT PROTECTED")
+    code, result, claims, _ = run(project, text + GIVES_UP.replace("test_host_cannot_read", "test_guest_works"))
+    assert (code, result["verdict"]) == (1, "NOT PROTECTED")
     assert claims["guest_works"]["status"] == "ERROR"
 
 
@@ -459,8 +459,8 @@ def test_reports_that_cannot_be_kept_are_told_in_one_line_before_any_work(projec
     if place != "below a file":
         reports.parent.mkdir()
     make(reports)
-    code, found, _, output = run(project, ATTACK + WORKS, "--reports", str(reports))
-    assert (code, found) == (2, None)
+    code, result, _, output = run(project, ATTACK + WORKS, "--reports", str(reports))
+    assert (code, result) == (2, None)
     told = f"reports: reports cannot be written to {reports}: {why}; name another folder with --reports DIR"
     assert output.count(told) == 1
     assert "Traceback" not in output
@@ -472,22 +472,22 @@ def test_reports_that_cannot_be_kept_are_told_in_one_line_before_any_work(projec
 def test_a_folder_for_reports_that_can_be_nowhere_is_a_wrong_option(project: Path) -> None:
     reports = project / "kept"
     reports.symlink_to(reports.name)
-    code, found, _, output = run(project, ATTACK + WORKS, "--reports", str(reports))
-    assert (code, found) == (pytest.ExitCode.USAGE_ERROR, None)
+    code, result, _, output = run(project, ATTACK + WORKS, "--reports", str(reports))
+    assert (code, result) == (pytest.ExitCode.USAGE_ERROR, None)
     assert "Too many levels of symbolic links" in output
     assert "Traceback" not in output
     assert "test_claims.py" not in output
 
 
 @pytest.mark.parametrize(
-    ("options", "fill", "told"),
+    ("options", "fill", "message"),
     [
         ("ro", "true", "reports cannot be written to {}: Read-only file system; name another folder"),
         ("size=4k", "head -c 4096 /dev/zero > {}/filler", "no space left for {}: 0.0 GiB free"),
     ],
 )
 def test_reports_on_a_disk_that_takes_nothing_are_told_in_one_line(
-    project: Path, options: str, fill: str, told: str
+    project: Path, options: str, fill: str, message: str
 ) -> None:
     """Also to root, whom no permission stops."""
     reports = project / "reports"
@@ -508,7 +508,7 @@ def test_reports_on_a_disk_that_takes_nothing_are_told_in_one_line(
         pytest.skip("no namespaces here")
     output = done.stdout + done.stderr
     assert done.returncode == 2, output
-    assert output.count(told.format(reports)) >= 1
+    assert output.count(message.format(reports)) >= 1
     assert "XDG_CACHE_HOME" not in output
     assert "Traceback" not in output
     assert "INTERNALERROR" not in output
@@ -582,8 +582,8 @@ def test_reports_that_became_read_only_change_no_verdict(project: Path) -> None:
 
 def test_run_whose_folder_is_moved_away_is_not_proven_and_told_in_one_line(project: Path) -> None:
     works = WORKS.replace("    trial.", "    import os; os.rename('reports', 'elsewhere')\n    trial.")
-    code, found, _, output = run(project, ATTACK + works)
-    assert (code, found) == (2, None)
+    code, result, _, output = run(project, ATTACK + works)
+    assert (code, result) == (2, None)
     assert output.count("sealproof: the report could not be written") == 1
     assert "exit 2: not proven" in output
     assert "INTERNALERROR" not in output
@@ -667,15 +667,15 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_changes_pytest_behind_the_command_is_refused(project: Path, name: str) -> None:
-    code, found, _, output = run(project, ATTACK + WORKS, "tests_e2e", **{name: REFUSED[name]})
-    assert (code, found) == (2, None)
+    code, result, _, output = run(project, ATTACK + WORKS, "tests_e2e", **{name: REFUSED[name]})
+    assert (code, result) == (2, None)
     assert f"sealproof: {name} is set, which changes what a sign-off runs" in output
 
 
 @pytest.mark.parametrize("option", ["--collect-only", "--help", "--fixtures", "--markers", "-V -V", "--version"])
 def test_what_only_asks_pytest_does_not_exit_0_by_the_environment(project: Path, option: str) -> None:
-    code, found, _, output = run(project, ATTACK + WORKS, "tests_e2e", PYTEST_ADDOPTS=option)
-    assert (code, found) == (2, None), output
+    code, result, _, output = run(project, ATTACK + WORKS, "tests_e2e", PYTEST_ADDOPTS=option)
+    assert (code, result) == (2, None), output
 
 
 @pytest.mark.parametrize("option", ["--collect-only", "--help", "--fixtures", "--markers", "--fixtures-per-test"])
@@ -690,10 +690,10 @@ def test_nothing_exits_0_without_a_new_report(project: Path, option: str) -> Non
 def test_another_contract_is_named_in_the_headline(project: Path) -> None:
     (project / "weak.toml").write_text(WEAK)
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
-    code, found, _, output = run(project, text + WORKS, "-o", "sealproof_contract=weak.toml")
-    assert (code, found["verdict"], found["claims"][0]["status"]) == (2, "NOT PROVEN", "PASS")
+    code, result, _, output = run(project, text + WORKS, "-o", "sealproof_contract=weak.toml")
+    assert (code, result["verdict"], result["claims"][0]["status"]) == (2, "NOT PROVEN", "PASS")
     assert "not a sign-off: option -o" in output
-    assert f"contract of 3 claims, sha256 {found['contract']['sha256']}" in output
+    assert f"contract of 3 claims, sha256 {result['contract']['sha256']}" in output
 
 
 SETTINGS = f"[pytest]\nsealproof_contract = weak.toml\npythonpath = {PROJECT}\naddopts = --import-mode=importlib\n"
@@ -720,8 +720,8 @@ def test_another_contract_is_named_however_it_is_chosen(
     (project / "weak.toml").write_text(WEAK)
     (project / name).write_text(content)
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
-    code, found, _, output = run(project, text + WORKS, *words)
-    assert (code, found["verdict"], found["claims"][0]["status"]) == (2, "NOT PROVEN", "PASS"), output
+    code, result, _, output = run(project, text + WORKS, *words)
+    assert (code, result["verdict"], result["claims"][0]["status"]) == (2, "NOT PROVEN", "PASS"), output
     assert f"not a sign-off: {named}" in " ".join(output.split())
 
 
@@ -730,8 +730,8 @@ def test_a_judge_from_elsewhere_is_named_and_does_not_hold(project: Path, how: s
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
     place = project / ("judge.py" if how == "plugin" else "tests_e2e/conftest.py")
     place.write_text(JUDGE)
-    code, found, _, output = run(project, text + WORKS, *(["-p", "judge"] if how == "plugin" else []))
-    assert (code, found["verdict"]) == (2, "NOT PROVEN")
+    code, result, _, output = run(project, text + WORKS, *(["-p", "judge"] if how == "plugin" else []))
+    assert (code, result["verdict"]) == (2, "NOT PROVEN")
     assert (
         f"not a sign-off: {'the pytest plugin judge' if how == 'plugin' else 'tests_e2e/conftest.py'} is not" in output
     )
@@ -740,14 +740,14 @@ def test_a_judge_from_elsewhere_is_named_and_does_not_hold(project: Path, how: s
 
 
 def test_every_sign_off_is_signed(project: Path) -> None:
-    code, found, _, _ = run(project, ATTACK + WORKS)
+    code, result, _, _ = run(project, ATTACK + WORKS)
     assert code == 0
     folder = (project / "reports" / "latest").resolve()
     words = [sys.executable, "-m", "verifier", str(folder), "--key", str(project / "config/sealproof/signing-key.pem")]
     words += ["--contract", str(project / "tests_e2e" / "contract")]
     done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False)
     # The commit is this checkout's own: whole in CI, with changes on top of it where somebody works on it.
-    commit = found["run"]["commit"]
+    commit = result["run"]["commit"]
     if re.fullmatch("[0-9a-f]{40}", commit):
         assert (done.returncode, done.stdout.startswith("PROTECTED")) == (0, True), done.stdout
     else:
@@ -793,8 +793,8 @@ def host_is_known(signoff): signoff.identify(host={"cpu": "TCG", "devices": "kvm
     contract = CONTRACT.replace('id = "guest_works"', 'id = "guest_works"\nskip = { when = "no-vfio" }')
     (project / "tests_e2e" / "contract" / "claims.toml").write_text(contract)
     works = WORKS.replace("(trial)", "(trial, dear)") + "@pytest.fixture\ndef dear(): raise OSError('for nothing')\n"
-    code, found, claims, output = run(project, "import pytest\n" + ATTACK + works)
-    assert (code, found["verdict"], claims["guest_works"]["status"]) == (0, "PROTECTED", "SKIP"), output
+    code, result, claims, output = run(project, "import pytest\n" + ATTACK + works)
+    assert (code, result["verdict"], claims["guest_works"]["status"]) == (0, "PROTECTED", "SKIP"), output
     assert claims["guest_works"]["skip"] == "no-vfio"
 
 
@@ -805,5 +805,5 @@ def test_no_claims_test_skips_itself() -> None:
 
 def test_what_a_test_says_was_not_asked_for_is_miss(project: Path) -> None:
     skips = "import pytest\n" + WORKS.replace("trial.legit", 'pytest.skip("it was not asked for: --more"); trial.legit')
-    code, found, claims, _ = run(project, ATTACK + skips)
-    assert (code, found["verdict"], claims["guest_works"]["status"]) == (2, "NOT PROVEN", "MISS")
+    code, result, claims, _ = run(project, ATTACK + skips)
+    assert (code, result["verdict"], claims["guest_works"]["status"]) == (2, "NOT PROVEN", "MISS")

@@ -75,9 +75,9 @@ def results() -> list[Result]:
 
 @pytest.fixture
 def evidence(tmp_path: Path) -> Evidence:
-    found = Evidence.create(tmp_path / "reports", RECORD.run, CONTRACT)
-    found.write_record(RECORD)
-    return found
+    result = Evidence.create(tmp_path / "reports", RECORD.run, CONTRACT)
+    result.write_record(RECORD)
+    return result
 
 
 def write_report(evidence: Evidence, rows: Sequence[Result]) -> Any:
@@ -221,10 +221,10 @@ def test_of_two_results_the_worse_one_stays(evidence: Evidence) -> None:
 def test_results_and_record_come_back_as_they_went(evidence: Evidence) -> None:
     row = results()[0]
     evidence.append(row)
-    found = read(evidence.folder)
-    assert found.results == [row]
-    assert found.record == RECORD
-    assert isinstance(found.results[0], Result)
+    result = read(evidence.folder)
+    assert result.results == [row]
+    assert result.record == RECORD
+    assert isinstance(result.results[0], Result)
 
 
 def test_evidence_stays_in_its_folder(evidence: Evidence) -> None:

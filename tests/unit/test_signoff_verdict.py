@@ -300,12 +300,12 @@ def test_nothing_but_the_rule_makes_a_pass(
     subject: Sequence[Observation], control: Sequence[Observation], pages: list[Page]
 ) -> None:
     """The rule once more, in other words: whatever is observed, PASS if and only if all of this holds."""
-    wanted = set(pages)
+    expected = set(pages)
     rule = (
         subject
         and control
-        and {s.page for s in subject} >= wanted
-        and {c.page for c in control} >= wanted
+        and {s.page for s in subject} >= expected
+        and {c.page for c in control} >= expected
         and {(s.page, s.call) for s in subject} == {(c.page, c.call) for c in control if c.state is State.PLAIN}
         and {(s.page, s.call) for s in subject} == {(c.page, c.call) for c in control if c.state is State.SHARED}
         and all(any(word.strip() for word in seen.reach) for seen in [*subject, *control])

@@ -43,7 +43,7 @@ class FakeHost:
         self.all_guests: tuple[Any, ...] = ()
         self.qemu, self.ssh = None, FakeSsh()
         self.memory: dict[str, dict[str, Any]] = {
-            who: {"nonce": "", "asked": 0} for who in ("host", *(one.name for one in GUESTS))
+            who: {"nonce": "", "asked": 0} for who in ("host", *(guest.name for guest in GUESTS))
         }
         self.closed = self.detached = self.rested = self.resumed = self.saves = self.slept = 0
         self.garbage = ""
@@ -531,10 +531,10 @@ def test_host_whose_kernel_died_is_told_once_also_when_it_has_ended(pool: HostPo
         fresh.vitals.note_loss("kernel died: Oops", harm=True)
         fresh.vitals.check()
     shared.vitals.note_loss("stalled: no heartbeat for 20 s", harm=True)
-    told = ["the host: kernel died: Oops", "the host: stalled: no heartbeat for 20 s"]
-    assert pool.inquest(thorough=False) == told
+    lines = ["the host: kernel died: Oops", "the host: stalled: no heartbeat for 20 s"]
+    assert pool.inquest(thorough=False) == lines
     assert pool.inquest(thorough=True) == []
-    assert pool.harm == told
+    assert pool.harm == lines
 
 
 def test_host_that_dies_unseen_by_its_probe_is_told_too(pool: HostPool) -> None:

@@ -67,31 +67,31 @@ def wrong_checks(one: Sweep, *, physical: bool = False) -> list[str]:
 
 
 def test_pages_and_how_they_fared() -> None:
-    one = make_sweep()
-    assert one.private == {0, PAGE, 3 * PAGE}
-    assert one.fates() == {
+    sweep = make_sweep()
+    assert sweep.private == {0, PAGE, 3 * PAGE}
+    assert sweep.fates() == {
         0: Fate.PRIVATE,
         ABSENT: Fate.ABSENT,
         SHARED: Fate.SHARED,
         3 * PAGE: Fate.PRIVATE,
         ROM: Fate.READABLE,
     }
-    assert one.rate == 5_000_000
-    assert wrong_checks(one) == []
+    assert sweep.rate == 5_000_000
+    assert wrong_checks(sweep) == []
 
 
 def test_a_page_that_can_be_read_and_is_not_shared_is_a_leak() -> None:
-    one = make_sweep(
+    sweep = make_sweep(
         found=[[0, 1, None], [PAGE, 1, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]
     )
-    assert one.fates()[0] is Fate.LEAKED
-    assert wrong_checks(one) == ["pages that can be read", "pages that are the guest's alone, and can be read"]
+    assert sweep.fates()[0] is Fate.LEAKED
+    assert wrong_checks(sweep) == ["pages that can be read", "pages that are the guest's alone, and can be read"]
 
 
 def test_a_shared_page_that_is_refused_is_wrong() -> None:
-    one = make_sweep(found=[[0, 4, "EFAULT"], [ROM, 1, None]])
-    assert one.fates()[SHARED] is Fate.LOST
-    assert wrong_checks(one) == ["pages that can be read", "pages that are not the guest's alone, and cannot be read"]
+    sweep = make_sweep(found=[[0, 4, "EFAULT"], [ROM, 1, None]])
+    assert sweep.fates()[SHARED] is Fate.LOST
+    assert wrong_checks(sweep) == ["pages that can be read", "pages that are not the guest's alone, and cannot be read"]
 
 
 def test_another_errno_is_wrong() -> None:
@@ -110,13 +110,13 @@ def test_a_way_by_physical_address_leaves_out_what_the_host_does_not_have() -> N
 
 
 def test_a_way_by_physical_address_must_have_tried_many_pages() -> None:
-    one = make_sweep(absent=[[0, 2]], found=[[SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]])
-    assert wrong_checks(one, physical=True) == ["private pages that the host has, and that were tried"]
+    sweep = make_sweep(absent=[[0, 2]], found=[[SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]])
+    assert wrong_checks(sweep, physical=True) == ["private pages that the host has, and that were tried"]
 
 
 def test_a_page_that_was_not_tried_was_not_refused() -> None:
-    one = make_sweep(found=[[0, 1, "EFAULT"], [SHARED, 1, None]])
-    assert [_page_text(one, gpa) for gpa in (0, SHARED, 3 * PAGE)] == ["refused", "read", "not tried"]
+    sweep = make_sweep(found=[[0, 1, "EFAULT"], [SHARED, 1, None]])
+    assert [_page_text(sweep, gpa) for gpa in (0, SHARED, 3 * PAGE)] == ["refused", "read", "not tried"]
 
 
 def test_a_guest_that_shares_more_than_it_needs_is_told() -> None:
@@ -143,9 +143,9 @@ def test_sharing_meanwhile_is_noticed() -> None:
 def test_a_page_that_the_host_shares_on_its_own_account_is_a_leak() -> None:
     book = [[PAGE, 2]]
     listing = [[0, 1, "EFAULT"], [PAGE, 2, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]
-    one = make_sweep(shared=book, still_shared=book, found=listing)
-    assert one.fates()[PAGE] is Fate.LEAKED
-    assert wrong_checks(one) == [
+    sweep = make_sweep(shared=book, still_shared=book, found=listing)
+    assert sweep.fates()[PAGE] is Fate.LEAKED
+    assert wrong_checks(sweep) == [
         "shared pages, as KVM has them: those that the guest has shared",
         "pages that can be read",
         "pages that are the guest's alone, and can be read",
@@ -153,16 +153,16 @@ def test_a_page_that_the_host_shares_on_its_own_account_is_a_leak() -> None:
 
 
 def test_a_guest_that_keeps_no_account_leaves_the_hosts_word_alone() -> None:
-    one = make_sweep(**NO_ACCOUNT)
-    assert one.shared == {SHARED}
-    assert wrong_checks(one) == ["the guest keeps an account of what it shares"]
+    sweep = make_sweep(**NO_ACCOUNT)
+    assert sweep.shared == {SHARED}
+    assert wrong_checks(sweep) == ["the guest keeps an account of what it shares"]
 
 
 def test_the_firmwares_area_is_in_no_account_and_shared() -> None:
     slots = [[0xBF000, 2, HVA, 0, 0]]
-    one = make_sweep(**with_account(), slots=slots, shared=[[0xC0000, 1]], still_shared=[[0xC0000, 1]])
-    assert one.shared == one.book == {0xC0000}
-    assert one.private == {0xBF000}
+    sweep = make_sweep(**with_account(), slots=slots, shared=[[0xC0000, 1]], still_shared=[[0xC0000, 1]])
+    assert sweep.shared == sweep.book == {0xC0000}
+    assert sweep.private == {0xBF000}
 
 
 def test_the_guests_account() -> None:
@@ -174,11 +174,11 @@ def test_the_guests_account() -> None:
 
 
 def test_all_of_a_plain_guest_is_readable() -> None:
-    one = make_sweep(**NO_ACCOUNT, protected=False, shared=[], still_shared=[], found=[[0, 4, None], [ROM, 1, None]])
-    assert set(one.fates().values()) == {Fate.READABLE}
-    assert wrong_checks(one) == []
-    one = make_sweep(**NO_ACCOUNT, protected=False, shared=[], still_shared=[])
-    assert wrong_checks(one) != []
+    sweep = make_sweep(**NO_ACCOUNT, protected=False, shared=[], still_shared=[], found=[[0, 4, None], [ROM, 1, None]])
+    assert set(sweep.fates().values()) == {Fate.READABLE}
+    assert wrong_checks(sweep) == []
+    sweep = make_sweep(**NO_ACCOUNT, protected=False, shared=[], still_shared=[])
+    assert wrong_checks(sweep) != []
 
 
 def test_bounce_buffers_as_the_kernel_names_them() -> None:

@@ -37,10 +37,10 @@ def vmlinux(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_trace_leads_to_file_and_line(vmlinux: Path) -> None:
     trace = "[    1.0] RIP: 0010:inner+0x0/0x20\n[    1.1] Call Trace:\n[    1.2]  outer+0x13/0x20\n"
-    told = with_places(trace, vmlinux)
-    assert "RIP: 0010:inner+0x0/0x20 (mm/a.c:3)" in told
-    assert "outer+0x13/0x20 (mm/a.c:8)" in told
-    assert [line.partition(" (")[0] for line in told.splitlines()] == trace.splitlines()
+    message = with_places(trace, vmlinux)
+    assert "RIP: 0010:inner+0x0/0x20 (mm/a.c:3)" in message
+    assert "outer+0x13/0x20 (mm/a.c:8)" in message
+    assert [line.partition(" (")[0] for line in message.splitlines()] == trace.splitlines()
 
 
 @pytest.mark.parametrize(

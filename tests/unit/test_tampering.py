@@ -118,7 +118,7 @@ def line(claim: str, change: Callable[[dict[str, Any]], object]) -> Edit:
 
     def edit(folder: Path) -> None:
         path = folder / "claims.jsonl"
-        rows = [json.loads(one) for one in path.read_text().splitlines()]
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
         for row in rows:
             if row["id"] == claim:
                 change(row)
@@ -151,10 +151,10 @@ def get_bytes(data: Callable[[bytes], bytes], *, honest: bool = True) -> Callabl
     """An attacker that got bytes made of the canary; ``honest``: the count in the line is the true one of bytes got."""
 
     def change(one: dict[str, Any]) -> None:
-        found = data(canary_of(bytes.fromhex(one["canary_key"])))
-        one["data"] = found.hex()
+        result = data(canary_of(bytes.fromhex(one["canary_key"])))
+        one["data"] = result.hex()
         if honest:
-            one["got"] = len(found)
+            one["got"] = len(result)
 
     return change
 
@@ -200,7 +200,7 @@ def drop_role(claim: str, role: str) -> Edit:
 def drop_line(claim: str) -> Edit:
     def edit(folder: Path) -> None:
         path = folder / "claims.jsonl"
-        path.write_text("".join(f"{one}\n" for one in path.read_text().splitlines() if f'"id":"{claim}"' not in one))
+        path.write_text("".join(f"{line}\n" for line in path.read_text().splitlines() if f'"id":"{claim}"' not in line))
 
     return edit
 
@@ -236,9 +236,9 @@ def change_sweep(change: Callable[[dict[str, Any]], object], *, maps: bool = Tru
     return edit
 
 
-def read_one(told: dict[str, Any]) -> None:
+def read_one(content: dict[str, Any]) -> None:
     """The first page, which is private, was read."""
-    told["found"] = [[0, 1, None], [4096, told["found"][0][1] - 1, "EFAULT"], *told["found"][1:]]
+    content["found"] = [[0, 1, None], [4096, content["found"][0][1] - 1, "EFAULT"], *content["found"][1:]]
 
 
 def payload(change: Callable[[dict[str, Any]], object]) -> Edit:
@@ -269,8 +269,8 @@ def contract(before: str, after: str) -> Edit:
 
 def both(*edits: Edit) -> Edit:
     def edit(folder: Path) -> None:
-        for one in edits:
-            one(folder)
+        for edit in edits:
+            edit(folder)
 
     return edit
 
@@ -1118,14 +1118,14 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
 
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    far, edit, wanted, words = ATTEMPTS[name]
+    far, edit, expected, words = ATTEMPTS[name]
     edit(report)
     if far == SEALED:
         seal_again(report)
     elif far == REMADE:
         remake_or_seal(report)
     code, said_ = check(report, capsys)
-    assert (code, words in said_) == (wanted, True), said_
+    assert (code, words in said_) == (expected, True), said_
 
 
 def seal_again(folder: Path) -> None:

@@ -61,7 +61,7 @@ def aim(role: str = "subject", **changes: Any) -> Edit:
 
 def one_frame(folder: Path) -> None:
     """A page comes into another one's frame before the probe of the other is over."""
-    pages = [json.loads(one) for one in (folder / f"evidence/{READS}/subject.jsonl").read_text().splitlines()]
+    pages = [json.loads(line) for line in (folder / f"evidence/{READS}/subject.jsonl").read_text().splitlines()]
     change_seen(READS, "subject", saying(seen=pages[1]["aim"]["planted"]))(folder)
     aim(hpa=pages[1]["aim"]["hpa"])(folder)
 
@@ -128,12 +128,12 @@ def envelope(change: Callable[[dict[str, Any]], object]) -> Edit:
     return edit
 
 
-def odd_base64(told: dict[str, Any]) -> None:
+def odd_base64(content: dict[str, Any]) -> None:
     """The same bytes, by bits of the last digit that mean nothing."""
     digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-    text = told["signatures"][0]["sig"]
+    text = content["signatures"][0]["sig"]
     at = len(text.rstrip("=")) - 1
-    told["signatures"][0]["sig"] = f"{text[:at]}{digits[digits.index(text[at]) + 1]}{text[at + 1 :]}"
+    content["signatures"][0]["sig"] = f"{text[:at]}{digits[digits.index(text[at]) + 1]}{text[at + 1 :]}"
 
 
 ATTEMPTS: dict[str, tuple[str, Edit, str]] = {

@@ -99,7 +99,7 @@ THEIRS = fingerprint(OTHER.public_key())
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("words", "status", "message"),
     [
         (["--part-key", f"two={THEIRS}"], 0, ""),
         (["--part-key", f"two (10.0.0.2:22)={THEIRS}", "--part-key", f"one={MINE}"], 0, "keys of parts"),
@@ -110,10 +110,10 @@ THEIRS = fingerprint(OTHER.public_key())
     ],
 )
 def test_a_machines_parts_are_by_its_key(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], status: int, said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], status: int, message: str
 ) -> None:
     code, told = check_fleet(keys_of(tmp_path)[0], capsys, *words)
-    assert (code, said in told) == (status, True), told
+    assert (code, message in told) == (status, True), told
 
 
 def test_the_key_of_a_part_signs_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,16 +202,16 @@ def test_a_forged_part_within_a_signed_report_is_found(tmp_path: Path, capsys: p
     assert (code, f"part {inner.name}" in words) == (3, True), words
 
 
-def kernel_of_nobody(told: dict[str, Any]) -> None:
-    told["kernel"]["compiler"] = "gcc 99"
+def kernel_of_nobody(content: dict[str, Any]) -> None:
+    content["kernel"]["compiler"] = "gcc 99"
 
 
-def name_more(told: dict[str, Any]) -> None:
-    told["made_of"]["programs"] = "99" * 32
+def name_more(content: dict[str, Any]) -> None:
+    content["made_of"]["programs"] = "99" * 32
 
 
-def machines_of_nobody(told: dict[str, Any]) -> None:
-    told["host"]["machines"] += ", a machine with SEV-SNP"
+def machines_of_nobody(content: dict[str, Any]) -> None:
+    content["host"]["machines"] += ", a machine with SEV-SNP"
 
 
 @pytest.mark.parametrize(
@@ -230,12 +230,12 @@ def test_a_merged_report_is_made_of_what_its_parts_are(
     change(document)
     (run / "record.json").write_text(json.dumps(document))
     remake(run)
-    code, found = check_fleet(run, capsys)
-    assert (code, words in found) == (3, True), found
+    code, result = check_fleet(run, capsys)
+    assert (code, words in result) == (3, True), result
 
 
-def first_part(told: dict[str, Any]) -> dict[str, Any]:
-    part: dict[str, Any] = told["parts"][0]
+def first_part(content: dict[str, Any]) -> dict[str, Any]:
+    part: dict[str, Any] = content["parts"][0]
     return part
 
 
@@ -273,8 +273,8 @@ def test_what_the_merger_says_of_parts_is_held(tmp_path: Path, capsys: pytest.Ca
     if file == "fleet.json":
         remake(run)
     seal(run)
-    code, found = check_fleet(run, capsys)
-    assert (code, words in found) == (3, True), found
+    code, result = check_fleet(run, capsys)
+    assert (code, words in result) == (3, True), result
 
 
 def test_a_part_that_was_changed_after_the_merge_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,8 +283,8 @@ def test_a_part_that_was_changed_after_the_merge_is_found(tmp_path: Path, capsys
     remake(part_)  # as good as it was, and not what the journal has
     (run / "journal.jsonl").write_text((run / "journal.jsonl").read_text().replace('"sums":"', '"sums":"00'))
     remake(run)
-    code, found = check_fleet(run, capsys)
-    assert (code, "the journal has other parts than those that are there" in found) == (3, True), found
+    code, result = check_fleet(run, capsys)
+    assert (code, "the journal has other parts than those that are there" in result) == (3, True), result
 
 
 def alike(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -307,8 +307,8 @@ def test_a_page_that_two_parts_have_is_found(
 ) -> None:
     monkeypatch.setattr(signoff.merge, "_no_page_twice", lambda _: None)
     run = merge_parts(tmp_path, *alike(tmp_path, monkeypatch))
-    code, found = check_fleet(run, capsys)
-    assert (code, "has a page of part" in found) == (3, True), found
+    code, result = check_fleet(run, capsys)
+    assert (code, "has a page of part" in result) == (3, True), result
 
 
 def test_a_nonce_that_two_parts_have_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -317,8 +317,8 @@ def test_a_nonce_that_two_parts_have_is_found(tmp_path: Path, capsys: pytest.Cap
     path = second / "journal.jsonl"
     path.write_text(path.read_text().replace(nonces[1], nonces[0]))
     remake(second)
-    code, found = check_fleet(merge_parts(tmp_path, first, second), capsys)
-    assert (code, "has the nonce of part" in found) == (3, True), found
+    code, result = check_fleet(merge_parts(tmp_path, first, second), capsys)
+    assert (code, "has the nonce of part" in result) == (3, True), result
 
 
 def test_a_fail_counts_though_its_part_says_that_it_did_not_try(
@@ -330,8 +330,8 @@ def test_a_fail_counts_though_its_part_says_that_it_did_not_try(
     line(FIRST, saying(command=""))(bad)
     remake(bad)
     run = merge_parts(tmp_path, bad, part(tmp_path / "parts", 2, "two", EVERY, key=KEY))
-    code, found = check_fleet(run, capsys)
-    assert (code, "evidence says NOT PROTECTED" in found) == (3, True), found
+    code, result = check_fleet(run, capsys)
+    assert (code, "evidence says NOT PROTECTED" in result) == (3, True), result
 
 
 @pytest.mark.parametrize("commit", ["0" * 40 + "-dirty", "unknown"])
@@ -420,7 +420,7 @@ def test_a_torn_archive_and_no_archive_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["--commit", COMMIT], 0, "sealproof's commit: as you named them"),
         (["--commit", "1" * 40], 3, "sealproof's commit is " + COMMIT),
@@ -433,10 +433,10 @@ def test_a_torn_archive_and_no_archive_are_refused(
     ],
 )
 def test_what_the_reader_trusts_is_held(
-    report: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+    report: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, message: str
 ) -> None:
-    found, text = check(report, capsys, *words)
-    assert (found, said in text) == (code, True), text
+    result, text = check(report, capsys, *words)
+    assert (result, message in text) == (code, True), text
 
 
 def test_without_a_key_or_a_contract_nothing_is_proven(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -494,8 +494,8 @@ def test_weak_contracts_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_an_honest_report_has_its_own_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], code: int
 ) -> None:
-    found, words = check(small_report(tmp_path, KEY, **change), capsys)
-    assert found == code, words
+    result, words = check(small_report(tmp_path, KEY, **change), capsys)
+    assert result == code, words
 
 
 def test_a_plain_run_passes_no_claim_about_protection_anywhere(tmp_path: Path) -> None:
@@ -536,8 +536,8 @@ def test_it_runs_alone_and_shares_no_code(report: Path, tmp_path: Path) -> None:
 def test_control_characters_of_a_kernel_reach_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evil = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"
     report = small_report(tmp_path, KEY, host={"devices": "kvm", "processor": evil}, machine=evil, series=evil)
-    found, words = check(report, capsys)
+    result, words = check(report, capsys)
     page = (report / "signoff.html").read_text()
-    assert (found, "its host has processor" in words) == (3, True), words
+    assert (result, "its host has processor" in words) == (3, True), words
     for text in (words, page, (report / "junit.xml").read_text()):
         assert not {one for one in text if not one.isprintable()} - {"\n", "\t"}

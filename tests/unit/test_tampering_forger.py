@@ -108,16 +108,16 @@ def sweep(**changes: Any) -> Edit:
 
     def edit(folder: Path) -> None:
         change_sweep(lambda told: told.update(changes), maps=False)(folder)
-        found = read(json.loads((folder / SWEEP).read_text()), "it")
-        line(ORACLE, lambda row: row["maps"][0].update(spans=found.spans, rate=found.rate))(folder)
+        result = read(json.loads((folder / SWEEP).read_text()), "it")
+        line(ORACLE, lambda row: row["maps"][0].update(spans=result.spans, rate=result.rate))(folder)
         path = folder / f"evidence/{ORACLE}/checks-subject.jsonl"
         checks = [json.loads(text) for text in path.read_text().splitlines()]
-        of = {"pages that were tried": found.tried, "pages that can be read": found.read}
-        for one in checks:
-            if one["name"] in of:
-                one["expected"] = one["got"] = ranges(of[one["name"]])
-        path.write_text("".join(f"{json.dumps(one)}\n" for one in checks))
-        fresh = [{**one, "right": True} for one in checks]
+        of = {"pages that were tried": result.tried, "pages that can be read": result.read}
+        for entry in checks:
+            if entry["name"] in of:
+                entry["expected"] = entry["got"] = ranges(of[entry["name"]])
+        path.write_text("".join(f"{json.dumps(check)}\n" for check in checks))
+        fresh = [{**check, "right": True} for check in checks]
         line(ORACLE, lambda row: row.update(checks=forger.mix(row["checks"], "subject", fresh)))(folder)
 
     return edit
@@ -345,9 +345,9 @@ def rows(change: Callable[[dict[str, Any]], object], *, checked: bool = False) -
 
     def edit(folder: Path) -> None:
         path = folder / "claims.jsonl"
-        told = [json.loads(text) for text in path.read_text().splitlines()]
-        change(next(row for row in told if bool(row["checks"]) is checked))
-        path.write_text("".join(f"{json.dumps(row, separators=(',', ':'))}\n" for row in told))
+        lines = [json.loads(text) for text in path.read_text().splitlines()]
+        change(next(row for row in lines if bool(row["checks"]) is checked))
+        path.write_text("".join(f"{json.dumps(row, separators=(',', ':'))}\n" for row in lines))
 
     return edit
 
@@ -360,8 +360,8 @@ def of_whole(field: str, **changes: Any) -> Edit:
     return of_json("record.json", lambda told: told[field].update(changes))
 
 
-def a_word(told: dict[str, Any]) -> dict[str, Any]:
-    word: dict[str, Any] = told["words"][FIRST][0]
+def a_word(content: dict[str, Any]) -> dict[str, Any]:
+    word: dict[str, Any] = content["words"][FIRST][0]
     return word
 
 
@@ -479,8 +479,8 @@ def an_hour(text: str) -> str:
 
 
 def planted_in(folder: Path) -> dict[str, Any]:
-    told = [json.loads(text) for text in (folder / "journal.jsonl").read_text().splitlines()]
-    return next(event for event in told if event["event"] == "planted")
+    lines = [json.loads(text) for text in (folder / "journal.jsonl").read_text().splitlines()]
+    return next(event for event in lines if event["event"] == "planted")
 
 
 @pytest.mark.parametrize("name", MERGED)
@@ -580,8 +580,8 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return merge_parts(folder, bad, part(folder / "parts", 2, "two", EVERY))
 
 
-def all_pass(told: dict[str, Any]) -> None:
-    for test in told["tests"]:
+def all_pass(content: dict[str, Any]) -> None:
+    for test in content["tests"]:
         test.update(status="PASS")
 
 

@@ -181,18 +181,18 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
 
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    far, edit, wanted, words = ATTEMPTS[name]
+    far, edit, expected, words = ATTEMPTS[name]
     edit(report)
     if far == SEALED:
         seal_again(report)
     elif far == REMADE:
         remake_or_seal(report)
     code, said_ = check(report, capsys)
-    assert (code, words in said_) == (wanted, True), said_
+    assert (code, words in said_) == (expected, True), said_
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["--build-id", "ab" * 20], 0, "build ID"),
         (["--build-id", "ac" * 20], 3, "build ID is " + "ab" * 20),
@@ -207,10 +207,10 @@ def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[
     ],
 )
 def test_what_the_reader_demands_is_held(
-    report: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+    report: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, message: str
 ) -> None:
-    found, text = check(report, capsys, *words)
-    assert (found, said in text) == (code, True), text
+    result, text = check(report, capsys, *words)
+    assert (result, message in text) == (code, True), text
 
 
 def write_trusted_tree(folder: Path) -> dict[str, bytes]:

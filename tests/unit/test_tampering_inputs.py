@@ -148,11 +148,11 @@ def test_a_folder_of_many_files_is_refused_soon(
 
 
 def test_a_file_that_becomes_a_pipe_is_refused(report: Path) -> None:
-    found = tree.load(report)
+    result = tree.load(report)
     (report / "record.json").unlink()
     os.mkfifo(report / "record.json")
     with pytest.raises(UnsoundError, match=r"record\.json is a link or a special file"):
-        found.read("record.json")
+        result.read("record.json")
 
 
 # --- archives ---

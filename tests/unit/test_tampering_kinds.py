@@ -83,9 +83,9 @@ def events(change: Callable[[list[dict[str, Any]]], object]) -> Edit:
 
     def edit(folder: Path) -> None:
         path = folder / "journal.jsonl"
-        told = [json.loads(one) for one in path.read_text().splitlines()]
-        change(told)
-        path.write_text("".join(f"{json.dumps(one)}\n" for one in told))
+        lines = [json.loads(one) for one in path.read_text().splitlines()]
+        change(lines)
+        path.write_text("".join(f"{json.dumps(one)}\n" for one in lines))
 
     return edit
 
@@ -425,14 +425,14 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
 
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    far, edit, wanted = ATTEMPTS[name]
+    far, edit, expected = ATTEMPTS[name]
     edit(report)
     if far == SEALED:
         seal_again(report)
     elif far == REMADE:
         remake_or_seal(report)
     code, text = check(report, capsys)
-    assert (code, wanted in text) == (3, True), text
+    assert (code, expected in text) == (3, True), text
 
 
 def test_another_series_of_the_same_name_must_be_named(report: Path, capsys: pytest.CaptureFixture[str]) -> None:

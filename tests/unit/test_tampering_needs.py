@@ -312,9 +312,9 @@ OTHERS: tuple[tuple[dict[str, Any], str], ...] = (
 @pytest.mark.parametrize(("change", "words"), OTHERS)
 def test_the_judge_finds_what_the_verifier_finds(table: str, change: dict[str, Any], words: str) -> None:
     """Two programs that share no code read the same table."""
-    wanted, found = needs.read(table.encode())[WORKS], needs.Need(SENTENCE, protected=True, subject=SUM, control=SUM)
-    assert needs.gap(wanted, found) == ""
-    assert words in needs.gap(wanted, replace(found, **change))
+    expected, result = needs.read(table.encode())[WORKS], needs.Need(SENTENCE, protected=True, subject=SUM, control=SUM)
+    assert needs.gap(expected, result) == ""
+    assert words in needs.gap(expected, replace(result, **change))
 
 
 def test_the_judge_misses_a_file(table: str) -> None:
@@ -325,7 +325,7 @@ def test_the_judge_misses_a_file(table: str) -> None:
 
 def test_in_mode_plain_the_table_is_not_held(tmp_path: Path, table: str) -> None:
     kept = read(small_report(tmp_path / "reports", None, evidence=table, mode=Mode.PLAIN))
-    assert Status.MISS not in {one.status for one in kept.results}
+    assert Status.MISS not in {result.status for result in kept.results}
 
 
 # --- the command
@@ -357,18 +357,18 @@ def needs_named(folder: Path, *words: str | Path) -> tuple[needs.Need, ...]:
 def test_what_differs_between_runs_of_one_kind_is_left_open(tmp_path: Path) -> None:
     one = run(tmp_path, Check("a seed 17, of 4029966216", "sum 4, 0x7f6359dff000", "sum 4, 0x7f6359dff000"))
     other = run(tmp_path, Check("a seed 17, of 993355119", "sum 5, 0x7f6359c80000", "sum 5, 0x7f6359c80000"))
-    (found,) = needs_named(tmp_path, one)
-    assert found.subject == (("a seed 17, of …", "sum 4, …"),)
-    (found,) = needs_named(tmp_path, one, "--also", other)
-    assert found.subject == found.control == (("a seed 17, of …", "sum …, …"),)
+    (result,) = needs_named(tmp_path, one)
+    assert result.subject == (("a seed 17, of …", "sum 4, …"),)
+    (result,) = needs_named(tmp_path, one, "--also", other)
+    assert result.subject == result.control == (("a seed 17, of …", "sum …, …"),)
 
 
 def test_whole_sentences_that_differ_are_not_left_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Or any sentence would do."""
     one, other = (run(tmp_path, Check("said", text, text)) for text in ("it was refused", "nobody could read it"))
-    (found,) = needs_named(tmp_path, one)
+    (result,) = needs_named(tmp_path, one)
     (still,) = needs_named(tmp_path, one, "--also", other)
-    assert found == still
+    assert result == still
     assert "guest_works: other checks than in the first run, which are not put down" in capsys.readouterr().out
 
 
@@ -441,11 +441,11 @@ vendor = "intel"
 protected = true
 subject = { 4 = ["sum"] }
 """
-    found = needs.Need(SENTENCE, protected=True, subject=(("sum", expected),))
-    assert (needs.gap(needs.at(needs.read(file)[WORKS], vendor), found) == "") is fits
+    result = needs.Need(SENTENCE, protected=True, subject=(("sum", expected),))
+    assert (needs.gap(needs.at(needs.read(file)[WORKS], vendor), result) == "") is fits
     row: dict[str, Any] = {"sentence": SENTENCE, "protected": True, "evidence": []}
-    told = [("subject", "sum", expected)]
-    assert (verifiers.fault(verifiers.load(file)[WORKS], str(vendor or ""), row, [], told) == "") is fits
+    lines = [("subject", "sum", expected)]
+    assert (verifiers.fault(verifiers.load(file)[WORKS], str(vendor or ""), row, [], lines) == "") is fits
 
 
 def test_a_vendor_that_is_none_is_no_table(table: str) -> None:
@@ -464,7 +464,7 @@ def test_the_checks_of_another_vendors_processor_are_miss(tmp_path: Path, table:
         own = "\n\n".join(f"[[claim.{WORKS}]]\n{variant}" for variant in both_of)
         changed = table.replace(f"[[claim.{WORKS}]]\n{lines}", own)
         kept = read(small_report(tmp_path / all_expect.strip('"'), None, evidence=changed))
-        assert next(one.status for one in kept.results if one.id == WORKS) is status
+        assert next(result.status for result in kept.results if result.id == WORKS) is status
 
 
 @pytest.mark.parametrize("name", ["repeat.txt", "timeline.txt", "oops.txt", "checks-subject.jsonl"])
@@ -487,7 +487,7 @@ def test_the_projects_contract_names_the_evidence_of_each_claim_that_can_be_trie
     contract = contract_files.load(groups.CONTRACT)
     unnamed = {claim.id for claim in contract.claims} - contract.needs.keys()
     assert unnamed <= {claim.id for claim in contract.claims if claim.skip is not None}
-    sentences = {name: {one.sentence for one in variants} for name, variants in contract.needs.items()}
+    sentences = {name: {variant.sentence for variant in variants} for name, variants in contract.needs.items()}
     assert sentences == {name: {SENTENCES[name]} for name in sentences}
     text = (groups.CONTRACT / needs.FILE).read_text(encoding="utf-8")
     assert command.contract_text(contract.needs, [claim.id for claim in contract.claims]) == text
@@ -511,12 +511,12 @@ def test_the_projects_contract_names_the_evidence_of_each_claim_that_can_be_trie
     ],
 )
 def test_what_differs_from_run_to_run_is_no_sentence(pattern: str, text: str, *, fits: bool) -> None:
-    told = [("subject", "it", text)]
-    wanted = verifiers.Variant("", "", None, frozenset(), {"subject": (("it", pattern),), "control": ()}, "")
+    lines = [("subject", "it", text)]
+    expected = verifiers.Variant("", "", None, frozenset(), {"subject": (("it", pattern),), "control": ()}, "")
     row: dict[str, Any] = {"sentence": "", "protected": None, "evidence": []}
-    assert (verifiers.fault([wanted], "amd", row, [], told) == "") is fits
-    need, found = (needs.Need(subject=(("it", one),)) for one in (pattern, text))
-    assert (needs.gap([need], found) == "") is fits
+    assert (verifiers.fault([expected], "amd", row, [], lines) == "") is fits
+    need, result = (needs.Need(subject=(("it", one),)) for one in (pattern, text))
+    assert (needs.gap([need], result) == "") is fits
 
 
 def test_a_claim_that_is_skipped_says_what_the_contract_says(

@@ -27,7 +27,7 @@ def literals(file: Path) -> Iterator[list[str]]:
     """The texts in a program, each in pieces: between two of them stands a value."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.JoinedStr):
-            whole = [one.value if isinstance(one, ast.Constant) else _VALUE for one in node.values]
+            whole = [value.value if isinstance(value, ast.Constant) else _VALUE for value in node.values]
             yield "".join(map(str, whole)).split(_VALUE)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield [node.value]
@@ -40,7 +40,7 @@ def words(text: str) -> dict[str, str]:
         piece: row[0]
         for row in rows
         if len(row) == 4
-        for piece in (one.strip(" ,:") for one in re.split(r";|\.\.\.", row[3]))
+        for piece in (word.strip(" ,:") for word in re.split(r";|\.\.\.", row[3]))
         if len(piece) > 3
     }
 
@@ -51,9 +51,9 @@ def is_of(piece: str, text: list[str]) -> bool:
         return piece in text[0]
     at = covered = 0
     for part in (part.strip(" :'") for part in text):
-        found = piece.find(part, at) if len(part) > 2 else -1
-        if found >= 0:
-            at, covered = found + len(part), covered + len(part)
+        result = piece.find(part, at) if len(part) > 2 else -1
+        if result >= 0:
+            at, covered = result + len(part), covered + len(part)
     return covered >= 0.4 * len(piece)
 
 
@@ -92,5 +92,5 @@ def test_what_the_table_names_is_there(name: str) -> None:
 
 def _of(name: str) -> list[str]:
     """The files that name it."""
-    found: list[Path] = [file for file in FILES if name in file.read_text(encoding="utf-8")]
-    return [file.read_text(encoding="utf-8") for file in found]
+    results: list[Path] = [file for file in FILES if name in file.read_text(encoding="utf-8")]
+    return [file.read_text(encoding="utf-8") for file in results]

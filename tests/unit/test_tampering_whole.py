@@ -37,9 +37,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def at_the_same_time(folder: Path) -> None:
     """The second claim's pages are planted before the first claim is judged."""
     path = folder / "journal.jsonl"
-    told = [json.loads(text) for text in path.read_text().splitlines()]
-    early = [one for one in told if one.get("claim") == SECOND]
-    rest = [one for one in told if one.get("claim") != SECOND]
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+    early = [one for one in lines if one.get("claim") == SECOND]
+    rest = [one for one in lines if one.get("claim") != SECOND]
     at = next(at for at, one in enumerate(rest) if one["event"] == "claim")
     for one in early:
         one["time"] = rest[at - 1]["time"]
@@ -55,8 +55,8 @@ def of_list(name: str, text: str) -> Edit:
 
     def edit(folder: Path) -> None:
         (folder / LISTS[name]).write_text(text)
-        made = {name: hashlib.sha256(text.encode()).hexdigest()}
-        of_json("record.json", lambda told: told["made_of"].update(made))(folder)
+        content = {name: hashlib.sha256(text.encode()).hexdigest()}
+        of_json("record.json", lambda told: told["made_of"].update(content))(folder)
 
     return edit
 

@@ -70,9 +70,9 @@ def beside(text: str) -> Edit:
 def planted(**facts: Any) -> Edit:
     """One page more that was planted and never tried."""
 
-    def edit(told: list[dict[str, Any]]) -> None:
-        at = next(at for at, one in enumerate(told) if one["event"] == "planted")
-        told.insert(at, {**told[at], "commitment": "00" * 32, **facts})
+    def edit(content: list[dict[str, Any]]) -> None:
+        at = next(at for at, one in enumerate(content) if one["event"] == "planted")
+        content.insert(at, {**content[at], "commitment": "00" * 32, **facts})
 
     return events(edit)
 
@@ -215,7 +215,7 @@ def test_what_hosts_are_is_said(facts: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "banner", "same"),
+    ("message", "banner", "same"),
     [
         ("gcc (Debian 12.2.0-14) 12.2.0", "gcc (Debian 12.2.0-14) 12.2.0, GNU ld (GNU Binutils) 2.40", True),
         ("gcc-13; gcc-13 (Debian 13.2.0-25) 13.2.0", "gcc-13 (Debian 13.2.0-25) 13.2.0, GNU ld 2.42", True),
@@ -231,8 +231,8 @@ def test_what_hosts_are_is_said(facts: dict[str, str]) -> None:
         ("gcc 1", "gcc 12.2.0, GNU ld 2.40", False),
     ],
 )
-def test_the_compiler_is_the_kernels(told: str, banner: str, *, same: bool) -> None:
-    assert bounds.made_by(told, banner) is same
+def test_the_compiler_is_the_kernels(message: str, banner: str, *, same: bool) -> None:
+    assert bounds.made_by(message, banner) is same
 
 
 def test_in_mode_plain_the_words_are_held_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,11 +33,11 @@ def run(tmp_path: Path) -> Path:
     """A run's folder, with a host that dies of a NULL pointer two seconds after T."""
     host = tmp_path / "hosts/host-1"
     host.mkdir(parents=True)
-    said = ["[   10.0] before\r\n", *(f"{line}\r\n" for line in NULL_POINTER.splitlines())]
-    times = [T - 5, *(T + 2 + number / 1000 for number in range(len(said) - 1))]
-    (host / "console.log").write_text("".join(said))
+    lines = ["[   10.0] before\r\n", *(f"{line}\r\n" for line in NULL_POINTER.splitlines())]
+    times = [T - 5, *(T + 2 + number / 1000 for number in range(len(lines) - 1))]
+    (host / "console.log").write_text("".join(lines))
     (host / "console.times").write_text(
-        "".join(f"{at:.3f} {len(line)}\n" for at, line in zip(times, said, strict=True))
+        "".join(f"{at:.3f} {len(line)}\n" for at, line in zip(times, lines, strict=True))
     )
     commands = [
         {
@@ -84,24 +84,24 @@ def test_a_console_without_times_and_a_run_without_hosts_are_no_error(run: Path,
 
 
 def test_a_line_keeps_its_time_though_a_kernel_prints_what_it_likes(tmp_path: Path) -> None:
-    said = [b"one\n", b"\xff\x1b[2J\x00two\r\n", b"\n", b"half"]
-    (tmp_path / "console.log").write_bytes(b"".join(said))
-    (tmp_path / "console.times").write_text("".join(f"{T + at:.3f} {len(line)}\n" for at, line in enumerate(said)))
+    lines = [b"one\n", b"\xff\x1b[2J\x00two\r\n", b"\n", b"half"]
+    (tmp_path / "console.log").write_bytes(b"".join(lines))
+    (tmp_path / "console.times").write_text("".join(f"{T + at:.3f} {len(line)}\n" for at, line in enumerate(lines)))
     assert [event.time - T for event in console(tmp_path)] == [0, 1, 2, 3]
     run = tmp_path / "run/hosts"
     run.mkdir(parents=True)
     tmp_path.joinpath("console.log").rename(run / "console.log")
     tmp_path.joinpath("console.times").rename(run / "console.times")
-    told = timeline(tmp_path / "run", T - 1, T + 10, [], [("the host", "\x1b[2J")])
-    assert "\x1b" not in told and "\x00" not in told
+    message = timeline(tmp_path / "run", T - 1, T + 10, [], [("the host", "\x1b[2J")])
+    assert "\x1b" not in message and "\x00" not in message
 
 
 def test_of_very_many_lines_the_middle_is_left_out(tmp_path: Path) -> None:
-    told = timeline(tmp_path, 0, 10**6, [Event(float(at), "probe", f"event {at}") for at in range(5000)])
-    lines = told.splitlines()
+    message = timeline(tmp_path, 0, 10**6, [Event(float(at), "probe", f"event {at}") for at in range(5000)])
+    lines = message.splitlines()
     assert len(lines) == lines_of.MOST + 1
     assert lines[0].endswith("event 0") and lines[-1].endswith("event 4999")
-    assert "... 3000 lines are left out ..." in told
+    assert "... 3000 lines are left out ..." in message
 
 
 # --- in a claim's evidence --------------------------------------------------------------------------------------------
@@ -133,10 +133,10 @@ def folder(own_trial: Trial) -> Path:
 def test_a_claim_that_does_not_hold_keeps_its_timeline_and_the_oops_with_its_fingerprint(own_trial: Trial) -> None:
     own_trial.note_error("call", HarmError(f"the host: kernel died\n{NULL_POINTER}"), "")
     own_trial.add_seconds(1.5, "call")
-    seen: list[Any] = []
+    records: list[Any] = []
 
     def record_words(begun: float, ended: float, notes: Any) -> str:
-        seen.extend((begun <= ended, [words for _, _, words in notes]))
+        records.extend((begun <= ended, [words for _, _, words in notes]))
         return "what happened\n"
 
     own_trial.explain(record_words, lambda text: text.replace("kvm_mem_protect", "KVM_MEM_PROTECT"))
@@ -147,8 +147,8 @@ def test_a_claim_that_does_not_hold_keeps_its_timeline_and_the_oops_with_its_fin
     oops = (folder(own_trial) / "oops.txt").read_text()
     assert oops.startswith("NULL pointer dereference, read in kvm_mem_protect < ")
     assert "KVM_MEM_PROTECT" in oops
-    assert seen[0] and any(words.startswith("harm: the host") for words in seen[1])
-    assert "call has ended after 1.500 s" in seen[1]
+    assert records[0] and any(words.startswith("harm: the host") for words in records[1])
+    assert "call has ended after 1.500 s" in records[1]
 
 
 def test_a_claim_that_holds_needs_no_explanation(own_trial: Trial) -> None:
@@ -276,8 +276,8 @@ def test_where_each_attack_fails_the_state_is_told_for_the_first_of_them_and_for
     assert proc.is_dir()
     pool = HostPool(None)
     pool._shared = Machine(guests=(Machine(),))  # type: ignore[assignment]
-    told = [len(pool.last_words()) for _ in range(EXPLAINED + 1)]
-    assert told == [*[7] * EXPLAINED, 2]
+    lines = [len(pool.last_words()) for _ in range(EXPLAINED + 1)]
+    assert lines == [*[7] * EXPLAINED, 2]
     pool._shared = Machine("kernel died")  # type: ignore[assignment]
     assert len(pool.last_words()) == 3
 

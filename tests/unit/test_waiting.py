@@ -13,8 +13,8 @@ from common.waiting import BUSY, Deadline, poll_until, seconds_starved
 
 
 def test_wait_returns_the_first_true_thing_that_the_probe_found() -> None:
-    found: Iterator[object] = iter([None, 0, "", [], "here", "later"])
-    assert poll_until(lambda: next(found), Deadline(60), "it", interval=0.001) == "here"
+    result: Iterator[object] = iter([None, 0, "", [], "here", "later"])
+    assert poll_until(lambda: next(result), Deadline(60), "it", interval=0.001) == "here"
 
 
 def test_wait_that_runs_out_names_time_and_aim_and_asks_once_what_went_on() -> None:

@@ -72,10 +72,10 @@ def wrong_checks(checks: list[Check]) -> dict[str, str]:
 
 def test_row_without_an_incident_keeps_its_checks_and_gets_those_of_the_watch(host: Any, guest: Any) -> None:
     guest.note(STORE_TO_MEMORY)  # before the row, which is not to blame
-    found = look_and_watch(host, guest, lambda _: [RIGHT])
-    assert found[0] == RIGHT
-    assert len(found) == 5
-    assert not wrong_checks(found)
+    result = look_and_watch(host, guest, lambda _: [RIGHT])
+    assert result[0] == RIGHT
+    assert len(result) == 5
+    assert not wrong_checks(result)
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,15 @@ def test_row_without_an_incident_keeps_its_checks_and_gets_those_of_the_watch(ho
     ],
 )
 def test_exit_that_no_working_guest_makes_fails_the_row(host: Any, guest: Any, exit_: KvmExit, words: str) -> None:
-    found = look_and_watch(host, guest, lambda one: one.note(exit_) or [RIGHT])
-    assert wrong_checks(found) == {"exits that no working guest makes": words}
+    result = look_and_watch(host, guest, lambda one: one.note(exit_) or [RIGHT])
+    assert wrong_checks(result) == {"exits that no working guest makes": words}
 
 
 def test_more_of_them_than_are_kept_are_counted(host: Any, guest: Any) -> None:
-    found = look_and_watch(host, guest, lambda one: one.note(*[STORE_TO_MEMORY] * 20) or [RIGHT])
-    assert wrong_checks(found)["exits that no working guest makes"].startswith("4 that are not recorded; KVM_EXIT_MMIO")
+    result = look_and_watch(host, guest, lambda one: one.note(*[STORE_TO_MEMORY] * 20) or [RIGHT])
+    assert wrong_checks(result)["exits that no working guest makes"].startswith(
+        "4 that are not recorded; KVM_EXIT_MMIO"
+    )
 
 
 @pytest.mark.parametrize("broken", [{"total": 0}, {"device": 0}, {"missed": 1}], ids=str)
@@ -140,8 +142,8 @@ def test_failure_of_which_the_watch_knows_nothing_is_none_of_the_guests(host: An
 def test_guest_that_stalls_fails_the_row(host: Any, guest: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BEAT", 0.01)
     guest.beats_on = False
-    (found,) = look_and_watch(host, guest, failing(DeadlineError("waited 30 s")))
-    assert "stalled: no heartbeat" in found.got
+    (result,) = look_and_watch(host, guest, failing(DeadlineError("waited 30 s")))
+    assert "stalled: no heartbeat" in result.got
 
 
 def test_guest_that_ends_during_the_look_fails_the_row(host: Any, guest: Any) -> None:

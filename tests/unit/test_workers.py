@@ -107,10 +107,10 @@ def test_auto_is_what_pays_here(
     kvm: bool,  # noqa: FBT001
     expected: int,
 ) -> None:
-    found = SimpleNamespace(
+    result = SimpleNamespace(
         processor=SimpleNamespace(cores=cores, quota=quota), memory=SimpleNamespace(available=memory)
     )
-    monkeypatch.setattr(workers, "survey", lambda: found)
+    monkeypatch.setattr(workers, "survey", lambda: result)
     kind = HostKind.NESTED if kvm else HostKind.EMULATED
     monkeypatch.setattr(workers, "choose_host_kind", lambda _: Choice(kind, "so it is"))
     assert workers.split_workers(["--workers", "auto", *words]) == (expected, words)
@@ -254,10 +254,10 @@ def test_ctrl_c_while_a_run_starts_is_no_traceback(milliseconds: int) -> None:
 
 
 def test_programs_that_run_together_are_heard_by_their_number() -> None:
-    told: list[tuple[int, str]] = []
+    lines: list[tuple[int, str]] = []
     commands = [["sh", "-c", f"echo out {number}; echo err >&2; exit {number}"] for number in range(3)]
-    assert running.run_together(commands, lambda number, line: told.append((number, line))) == [0, 1, 2]
-    assert sorted(told) == sorted((number, text) for number in range(3) for text in (f"out {number}", "err"))
+    assert running.run_together(commands, lambda number, line: lines.append((number, line))) == [0, 1, 2]
+    assert sorted(lines) == sorted((number, text) for number in range(3) for text in (f"out {number}", "err"))
 
 
 def test_programs_that_nobody_hears_any_more_come_to_their_end() -> None:
