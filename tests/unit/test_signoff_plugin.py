@@ -58,7 +58,7 @@ def known(request):
     own = ("sealproof's files", "Python and its packages")
     run.identify(
         made_of={name: one for name, one in MADE_OF.items() if name not in own},
-        kept={CONFIG: CONFIGURATION, **{LISTS[name]: text for name, text in FILES.items() if name not in own}},
+        files={CONFIG: CONFIGURATION, **{LISTS[name]: text for name, text in FILES.items() if name not in own}},
     )
     run.identify(host={"cpu": "TCG", "devices": "kvm"})
     yield
