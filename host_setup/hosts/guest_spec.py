@@ -102,7 +102,7 @@ class GuestSpec:
         """
         disk = f"{GUEST_RUN_DIR}/{self.name}.disk"
         ssh.run(["truncate", "-s", f"{self.scratch}M", disk], seconds=10).require()
-        ssh.run(self.argv(), seconds=30).require()
+        ssh.run(self.argv(), seconds=120).require()  # on a host of Bochs, on a busy computer, 30 were too few
 
 
 PLAIN = GuestSpec()
