@@ -117,7 +117,7 @@ def test_pytest_is_told_to_end_when_make_is_killed(checkout: Checkout, goal: str
     poll_until((checkout.folder / "told").exists, Deadline(20), "pytest to be told")
 
 
-ALL = "<-E><-m><pytest><tests/unit><tests/machines><tests_e2e><--mode><protected><--series><protected-memory><-x>"
+ALL = "<-E><-m><cli.tests><tests/unit><tests/machines><tests_e2e><--mode><protected><--series><protected-memory><-x>"
 
 
 @pytest.mark.parametrize(("status", "expected"), [(0, 0), (1, 2), (2, 2), (5, 2)])
