@@ -34,6 +34,8 @@ PANIC = ">>PANIC<<"  # in Bochs's log: what ends it, a triple fault for instance
 PRELOAD = Path(__file__).with_name("bochs_preload.c")
 SAVE = 60.0  # seconds
 PLUGINS_NAMED = "plugin_ctrl:"
+STATE = "state"
+"""Where a host that goes on from a saved state has it, beside its console."""
 SETTINGS = "config"  # Bochs's name for its configuration, in a saved state
 SAVED = "saved"  # bochs_preload.c: holds 1
 MEMORY = "memory.ram"  # Bochs's name
@@ -176,7 +178,9 @@ class Bochs(Emulator):
         beat, theirs_beat = os.pipe()
         try:
             text = configuration(machine, folder, theirs_console, theirs_beat)
-            settings.write_text(text if state is None else _with_plugins_of(state, text), encoding="ascii")
+            text = text if state is None else _with_plugins_of(state, text)
+            for file in (settings, folder / "bochsrc"):  # the state goes when it is read; this stays
+                file.write_text(text, encoding="ascii")
             self._start(
                 [PROGRAM, "-q", *begin, "-rc", str(commands)],
                 os.fdopen(beat, encoding="ascii", errors="replace"),
@@ -233,7 +237,7 @@ class Bochs(Emulator):
 
 def _with_own_settings(state: Path, folder: Path) -> Path:
     """A saved state whose files are links to another's, and whose configuration is still to be written."""
-    ours = folder / "state"
+    ours = folder / STATE
     ours.mkdir()
     for file in state.iterdir():
         if file.name != SETTINGS:

@@ -25,7 +25,17 @@ from guest_images.archive import File, newc
 from guest_images.keys import Keys
 from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
-from host_setup.emulated.bochs import CPU, CYLINDER, IPS, PROGRAM, Bochs, Machine, configuration, installed_files
+from host_setup.emulated.bochs import (
+    CPU,
+    CYLINDER,
+    IPS,
+    PROGRAM,
+    STATE,
+    Bochs,
+    Machine,
+    configuration,
+    installed_files,
+)
 from host_setup.emulated.direct_boot import INITRAMFS, KERNEL, PARAMETERS, parameters, protected_mode_kernel
 from host_setup.emulated.host import Accelerator
 from host_setup.emulated.local_host import BOOT, OPENSSH, RESTORE, LocalHost
@@ -36,7 +46,7 @@ from host_setup.this_machine import HostKind
 
 BOCHS = Accelerator(HostKind.EMULATED, "emulated (Bochs, VMX, EPT)", "", CPU)
 """Beside those of QEMU's."""
-BOOT_DISK, STATE = "boot.img", "state"
+BOOT_DISK = "boot.img"
 WRITTEN = 946_684_800.0  # seconds since 1970: a restored Bochs takes no disk that was written at another time
 EXPECTED_COLD = 60.0  # seconds
 ALL_OF_IT = 256  # MiB of a saved state beside the machine's memory, with room to spare
@@ -133,6 +143,13 @@ def reserved_ports(count: int, stack: ExitStack) -> tuple[int, ...]:
     return tuple(port_socket.getsockname()[1] for port_socket in sockets)
 
 
+def _clear(folder: Path) -> None:
+    """Remove what Bochs has read, and what it leaves, beside the files of a report."""
+    shutil.rmtree(folder / STATE, ignore_errors=True)
+    for lock in folder.glob(f"{BOOT_DISK}*.lock"):
+        lock.unlink(missing_ok=True)
+
+
 def version() -> str:
     """What Bochs calls itself, for instance ``Bochs x86 Emulator 2.7``."""
     lines: list[str] = []
@@ -176,6 +193,8 @@ class BochsHost(LocalHost):
         }
         for file in (disk, *content):
             self._until_it_runs.callback(file.unlink, missing_ok=True)
+        # A report has neither links, nor the lock that Bochs leaves beside the disk when it is killed.
+        self._until_it_runs.callback(_clear, folder)
         try:
             disk.write_bytes(spec.sector.read_bytes().ljust(CYLINDER, b"\0"))
             os.utime(disk, (WRITTEN, WRITTEN))

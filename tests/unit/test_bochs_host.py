@@ -273,6 +273,19 @@ def test_host_is_saved_once_with_its_disk_and_then_restored(hosts: BochsHosts, m
         host.close()
 
 
+def test_restored_host_leaves_nothing_that_a_report_must_not_have(hosts: BochsHosts, tmp_path: Path) -> None:
+    host = hosts.start()
+    folder = FakeBochs.made[-1].machine.disk.parent
+    links = folder / "state"
+    links.mkdir()
+    (links / "cpu0").symlink_to(tmp_path)
+    (folder / "boot.img.AbC123.lock").touch()
+    (folder / "console.log").touch()
+    host._until_it_runs.callback(module._clear, folder)  # it runs already
+    host.close()
+    assert [file.name for file in folder.iterdir()] == ["console.log"]
+
+
 def test_host_that_is_not_the_saved_one_is_booted(hosts: BochsHosts, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts.saved_state()
     monkeypatch.setattr(BochsHost, "nonces", lambda _: {"host": '{"nonce": "", "asked": 0}'})
