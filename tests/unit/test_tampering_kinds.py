@@ -174,7 +174,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
         "holders.txt: 1 mapped by a process",
     ),
     # logs
-    "an_empty_log": (REMADE, put(LOG, ""), "does not begin with the kernel's boot"),
+    "an_empty_log": (REMADE, put(LOG, ""), "console.log is empty"),
     "a_log_without_its_begin": (
         REMADE,
         lambda f: (f / LOG).write_text("[ 1.0] x\n" + (f / LOG).read_text()),
