@@ -195,7 +195,7 @@ static uint64_t count_out_in_the_end(const struct vm *vm)
 	return pages;
 }
 
-/* How many more than before are out: for how long the kernel clears what was freed, a busy computer decides. */
+/* How many more than before are out. On a busy computer the kernel takes a while to clear what was freed. */
 static uint64_t count_left(const struct vm *vm, uint64_t before)
 {
 	uint64_t pages = count_out_in_the_end(vm);
