@@ -104,8 +104,8 @@ def pool(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> HostPool
     """The hosts of the run; the run asks them which machines a probe has harmed, and what happened when."""
     signoff.inquest = pool.inquest
     signoff.symbolised = lambda text: with_places(text, provisioned.kernel.vmlinux)
-    signoff.timeline = lambda begun, ended, notes: timeline(
-        signoff.folder, begun, ended, (Event(*note) for note in notes), pool.last_words(begun)
+    signoff.timeline = lambda begun, end, notes: timeline(
+        signoff.folder, begun, end, (Event(*note) for note in notes), pool.last_words(begun)
     )
     return pool
 

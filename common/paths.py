@@ -36,9 +36,11 @@ def user_folder(variable: str, below_home: str) -> Path:
     except RuntimeError:
         home = Path()
     if not home.is_absolute():
-        given = os.environ.get("HOME", "")
+        home_variable = os.environ.get("HOME", "")
         why = (
-            f"HOME is {path_text(given)}, not a whole path" if given else "HOME is not set, and /etc/passwd names none"
+            f"HOME is {path_text(home_variable)}, not a whole path"
+            if home_variable
+            else "HOME is not set, and /etc/passwd names none"
         )
         raise SetupError(
             f"the user {user_name()} has no home folder: {why}",

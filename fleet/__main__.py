@@ -137,7 +137,7 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
 def _run(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         require_reports(arguments.reports.resolve())
-    known = _known_keys(arguments.inventory)  # what is wrong with the inventory is told before the work
+    keys = _known_keys(arguments.inventory)  # what is wrong with the inventory is told before the work
     targets = machines.parse_all(arguments.machine)
     words = [word for word in arguments.pytest if word != "--"] or []
     if not any((PROJECT / word).exists() for word in words):
@@ -171,7 +171,7 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.reports.resolve(),
         command,
         _say,
-        keys=_with_own(known),
+        keys=_with_own(keys),
         problems=problems,
         durations=seconds,
     )

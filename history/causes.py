@@ -30,7 +30,7 @@ ANSWER = "answer.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BisectAnswer:
     """What came of a search.
 
     :ivar message: in a line. :ivar file: with both observations side by side; empty if there is none.
@@ -88,7 +88,7 @@ def heads(cells: Iterable[Sequence[str]]) -> dict[str, str]:
     return commits
 
 
-def search(bisect_words: Sequence[str], folder: Path, seconds: float) -> Answer:
+def search(bisect_words: Sequence[str], folder: Path, seconds: float) -> BisectAnswer:
     """Have the first bad one searched for, by the command that users have.
 
     :param folder: for its reports. :param seconds: until it must be done; what it has seen by then is kept.
@@ -115,10 +115,10 @@ def search(bisect_words: Sequence[str], folder: Path, seconds: float) -> Answer:
             except DeadlineError:
                 process.kill()
             process.wait()
-    return Answer("not found within the night's time") if late else read_answer(folder / bisect_words[0], log)
+    return BisectAnswer("not found within the night's time") if late else read_answer(folder / bisect_words[0], log)
 
 
-def read_answer(folder: Path, log: Path) -> Answer:
+def read_answer(folder: Path, log: Path) -> BisectAnswer:
     """What a search has left in a folder.
 
     :param log: what it printed, which tells why there is no answer.
@@ -131,6 +131,6 @@ def read_answer(folder: Path, log: Path) -> Answer:
         sentence = next(
             (line for line in log_lines if line.startswith("bisect: ")), (log_lines or ["it said nothing"])[-1]
         )
-        return Answer(f"not found: {sentence.removeprefix('bisect: ')[:300]}")
+        return BisectAnswer(f"not found: {sentence.removeprefix('bisect: ')[:300]}")
     sentence = names[0] if len(names) == 1 else f"one of {len(names)}: {', '.join(names[:5])}"
-    return Answer(sentence, str(folder / "answer.txt"))
+    return BisectAnswer(sentence, str(folder / "answer.txt"))

@@ -26,7 +26,7 @@ from common.paths import PROJECT
 from common.progress import clock
 from common.store import disk_errors
 from common.text import printable
-from history.causes import Answer, command, heads, question, search
+from history.causes import BisectAnswer, command, heads, question, search
 from history.compare import Change, Line
 from history.database import Attempt, Cause, History, Night
 from history.matrix import Cell, Matrix
@@ -41,7 +41,7 @@ LEAST = 60.0  # seconds: for less nothing is begun
 _TAIL = 400  # characters of a run's last words
 Runner = Callable[[Sequence[str], Path, Path, float], str]
 """Runs pytest: words, folder for reports, log, seconds; returns why it was ended early."""
-Search = Callable[[Sequence[str], Path, float], Answer]
+Search = Callable[[Sequence[str], Path, float], BisectAnswer]
 """Runs ``sealproof bisect``: words, folder for reports, seconds."""
 
 

@@ -75,18 +75,18 @@ class ClaimRun:
     """A run of claims that has ended.
 
     :ivar report: its ``signoff.json``; None if it wrote none. :ivar folder: the run's; None if it opened none.
-    :ivar late: why it was ended before it was done; empty if it was not. :ivar said: what it printed.
+    :ivar late: why it was ended before it was done; empty if it was not. :ivar output: what it printed.
     """
 
     report: dict[str, Any] | None
     folder: Path | None
     late: str
-    said: str
+    output: str
 
     @property
     def failed_set_up(self) -> list[str]:
         """What it said of a set-up that failed."""
-        return [line for line in self.said.splitlines() if "the set-up failed" in line]
+        return [line for line in self.output.splitlines() if "the set-up failed" in line]
 
     @property
     def host_was_started(self) -> bool:

@@ -79,13 +79,13 @@ class Looking(Store):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One stage: what, and what would be done about it."""
+    """One stage, and what would be done about it."""
 
-    what: str
+    stage: str
     does: str
 
     def __str__(self) -> str:
-        return f"  {self.what:<9} {self.does}"
+        return f"  {self.stage:<9} {self.does}"
 
 
 def plan(settings: Settings, store: Store) -> list[Line]:
@@ -138,10 +138,10 @@ def _lines_for_local(settings: Settings, store: Looking) -> list[Line]:
     if runner is BOCHS and (missing := survey().missing_for_bochs):
         lines.insert(0, Line("packages", f"of Bochs, to be installed: {' '.join(missing)}"))
 
-    def key_of(made: BuiltKernel, debian: RootFs, disk: Payload, own_keys: Keys) -> str:
+    def key_of(kernel_build: BuiltKernel, debian: RootFs, disk: Payload, own_keys: Keys) -> str:
         if runner is not BOCHS:
-            return spec_of_emulated(made, debian, disk, own_keys, guests, runner).key
-        return spec_of_bochs(made, request, debian, disk, own_keys, guests, store, terminal).key
+            return spec_of_emulated(kernel_build, debian, disk, own_keys, guests, runner).key
+        return spec_of_bochs(kernel_build, request, debian, disk, own_keys, guests, store, terminal).key
 
     state = None
     if kernel and compiled and root and modules and own:
@@ -149,7 +149,7 @@ def _lines_for_local(settings: Settings, store: Looking) -> list[Line]:
         disk = _look(lambda: payload(store, *files))
         if disk is not None:
             state = _look(lambda: store.get("snapshot", key_of(kernel, root, disk, own)))
-    lines.append(Line("host", f"{runner.what}, with the guests {_names(guests)}"))
+    lines.append(Line("host", f"{runner.description}, with the guests {_names(guests)}"))
     lines.append(Line("boot", _boot(store, saved=state is not None)))
     return lines
 

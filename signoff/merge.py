@@ -44,7 +44,7 @@ from signoff.record import SEALPROOF, Record, new_run_id
 from signoff.results import CheckRun, Result, was_tried
 from signoff.verdict import Status
 from verifier.fleet import signer
-from verifier.report import Trusted, verify
+from verifier.report import TrustAnchors, verify
 from verifier.run import derive, record_of
 from verifier.text import UnsoundError
 from verifier.tree import load
@@ -151,7 +151,7 @@ def _as_its_evidence(folder: Path, *, signed: bool) -> None:
     """
     try:
         tree = load(folder)
-        faults = verify(tree, Trusted()).faults if signed else derive(tree).faults
+        faults = verify(tree, TrustAnchors()).faults if signed else derive(tree).faults
     except UnsoundError as error:
         faults = [str(error)]
     if faults:

@@ -43,7 +43,7 @@ from signoff.results import Result, without_verdict
 from signoff.shared_time import SharedTime
 from signoff.trial import Trial
 from signoff.verdict import Status
-from verifier.report import Trusted, verify
+from verifier.report import TrustAnchors, verify
 from verifier.run import derive
 from verifier.tree import load as load_tree
 
@@ -454,8 +454,8 @@ class Signoff:
         report = write(evidence.folder)
         sign(evidence.folder, key)
         self._link = evidence.publish()
-        trusted = Trusted((fingerprint(key.public_key()),), report.contract_sha256)
-        if not faults and (wrong := verify(load_tree(evidence.folder), trusted).faults):
+        anchors = TrustAnchors((fingerprint(key.public_key()),), report.contract_sha256)
+        if not faults and (wrong := verify(load_tree(evidence.folder), anchors).faults):
             raise SealproofError(f"the report contradicts its own evidence: {wrong[0]}", stage="report")
         return report
 

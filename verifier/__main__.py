@@ -30,9 +30,9 @@ if not __package__:  # called as a folder, of which Python knows no package
 try:
     from verifier import contract, signature, ssh
     from verifier import run as runs
-    from verifier.exports import Derived
+    from verifier.exports import Derivation
     from verifier.identity import SEALPROOF
-    from verifier.report import NOT_PROTECTED, NOT_PROVEN, PROTECTED, UNSOUND, Trusted, Verification, verify
+    from verifier.report import NOT_PROTECTED, NOT_PROVEN, PROTECTED, UNSOUND, TrustAnchors, Verification, verify
     from verifier.text import UnsoundError, legible
     from verifier.tree import load
 except ImportError as error:
@@ -54,37 +54,39 @@ def screen(outcome: Verification, name: str) -> Iterator[str]:
         code
     ]
     yield f"{title}   {name}"
-    derived = outcome.derived
-    if derived is not None:
-        record = derived.run.record
+    derivation = outcome.derivation
+    if derivation is not None:
+        record = derivation.run.record
         kernel = record["kernel"] or {}
-        counts = ", ".join(f"{count} {status}" for status, count in derived.counts.items() if count)
-        yield from _row("evidence says", f"{derived.word}, mode {record['mode']}, tier {record['tier']}: {counts}")
-        yield from _row("contract", f"{len(derived.run.claims)} claims, sha256 {derived.contract['sha256']}")
-        yield from _row("kernel", f"Linux {kernel.get('release')}, build ID {', '.join(derived.kernels) or 'unknown'}")
+        counts = ", ".join(f"{count} {status}" for status, count in derivation.counts.items() if count)
+        yield from _row("evidence says", f"{derivation.word}, mode {record['mode']}, tier {record['tier']}: {counts}")
+        yield from _row("contract", f"{len(derivation.run.claims)} claims, sha256 {derivation.contract['sha256']}")
+        yield from _row(
+            "kernel", f"Linux {kernel.get('release')}, build ID {', '.join(derivation.kernels) or 'unknown'}"
+        )
         yield from _row("", f"series {_plain(record['series'])} ({len(kernel.get('patches', ()))} patches), "
                             f"sha256 {runs.series_of(record)}")  # fmt: skip
         yield from _row("", f"image sha256 {kernel.get('image_sha256')}, by {kernel.get('compiler')}")
         yield from _row("source", f"{kernel.get('source')}, sha256 {kernel.get('source_sha256')}")
         yield from _row("sealproof", f"{record['commit']}, files sha256 {record['made_of'].get(SEALPROOF)}")
         yield from _row("when", f"{record['started']} to {record['ended'] or 'never'}, run {record['run']}")
-        yield from _row("machine", ", ".join(map(_plain, derived.machines)))
+        yield from _row("machine", ", ".join(map(_plain, derivation.machines)))
     yield from _row("signed by", outcome.signer or "nobody whose signature is good")
     if outcome.ssh:
         yield from _row("", f"and by the SSH key {outcome.ssh}")
-    if derived is not None and derived.run.mode == "protected":
-        yield from _proof_lines(derived)
+    if derivation is not None and derivation.run.mode == "protected":
+        yield from _proof_lines(derivation)
     yield from _several("not sound", outcome.faults)
     yield from _several("not proven", outcome.open)
-    if outcome.held:
-        yield from _row("held", f"{', '.join(outcome.held)}: as you named them")
-    if outcome.taken:
-        yield from _several("not held", [*outcome.taken, "all of these on the report's own word"], most=20)
+    if outcome.compared:
+        yield from _row("held", f"{', '.join(outcome.compared)}: as you named them")
+    if outcome.unchecked:
+        yield from _several("not held", [*outcome.unchecked, "all of these on the report's own word"], most=20)
     yield f"exit {code}"
 
 
-def _proof_lines(derived: Derived) -> Iterator[str]:
-    run = derived.run
+def _proof_lines(derivation: Derivation) -> Iterator[str]:
+    run = derivation.run
     kinds = {"attack": "attacks refused, each with its controls", "boundary": "ways documented to be open, shown so",
              "oracle": "looks at all of the memory", "legitimate": "things that go on working",
              "health": "looks at the health of host and guest"}  # fmt: skip
@@ -228,13 +230,13 @@ def main(argv: Sequence[str] | None = None, name: str = ALONE) -> int:
         options = parser(name).parse_args(argv)
     except SystemExit:
         return NOT_PROVEN  # nothing was checked, also where help was asked for
-    trusted = Trusted(
+    anchors = TrustAnchors(
         tuple(options.key), options.contract, options.commit, options.source, options.series, options.oldest,
         options.youngest, options.tree, options.build_id, tuple(options.named), tuple(options.ssh_key),
         tuple(options.part_key),
     )  # fmt: skip
     try:
-        outcome = verify(load(options.report), trusted)
+        outcome = verify(load(options.report), anchors)
     except UnsoundError as error:
         outcome = Verification(faults=[str(error)])
     except (OSError, MemoryError, RecursionError) as error:

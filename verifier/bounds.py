@@ -251,8 +251,8 @@ def log(host: dict[str, str], text: str) -> str:
             return f"its processor is {legible(words, 60)!r} to the kernel, and {legible(model, 60)!r} to the record"
         if _VENDORS.get(vendor, "") not in words:
             return f"its processor is {legible(words, 60)!r} to the kernel, and of {legible(vendor, 20)} to the record"
-    told = host.get("features", "").split(", ")
-    if hidden := [name for name, words in _SHOWN.items() if name not in told and words in text]:
+    features = host.get("features", "").split(", ")
+    if hidden := [name for name, words in _SHOWN.items() if name not in features and words in text]:
         return f"it says {_SHOWN[hidden[0]]!r}, and the record's host has no {hidden[0]}"
     if "machine" in host:  # its log may begin late
         return ""

@@ -18,7 +18,7 @@ WHOLE = "the_whole_run"
 
 
 @dataclass(frozen=True, slots=True)
-class Derived:
+class Derivation:
     """What was derived of a report.
 
     :ivar word: the verdict. :ivar machines: that ran it. :ivar kernels: build IDs. :ivar key: of who signed it.
@@ -69,9 +69,9 @@ class Derived:
         return {"claims": len(self.run.claims), "sha256": self.run.contract}
 
 
-def document(derived: Derived) -> Iterator[str]:
+def document(derivation: Derivation) -> Iterator[str]:
     """Where signoff.json says anything else."""
-    run, name = derived.run, "signoff.json"
+    run, name = derivation.run, "signoff.json"
     content = table(
         parse(run.tree.read(name), name), name,
         "schema", "verdict", "exit_code", "summary", "mode", "tier", "contract", "run", "kernel", "host", "made_of",
@@ -81,25 +81,25 @@ def document(derived: Derived) -> Iterator[str]:
     kernel = record["kernel"]
     expected = {
         "schema": "sealproof-signoff-6",
-        "verdict": derived.word,
-        "exit_code": EXIT[derived.word],
-        "summary": sentence(run, derived.word),
+        "verdict": derivation.word,
+        "exit_code": EXIT[derivation.word],
+        "summary": sentence(run, derivation.word),
         "problems": problems(run),
         "mode": record["mode"],
         "tier": record["tier"],
-        "contract": derived.contract,
+        "contract": derivation.contract,
         "kernel": None if kernel is None else {**kernel, "series": record["series"]},
         "host": record["host"],
         "made_of": record["made_of"],
-        "counts": derived.counts,
-        "signing_key": derived.key,
+        "counts": derivation.counts,
+        "signing_key": derivation.key,
         "logs": run.logs,
     }
-    more = set() if derived.fleet is None else {"fleet"}
+    more = set() if derivation.fleet is None else {"fleet"}
     if strange := set(content) - {*expected, "run", "claims", *more}:
         yield f"{name} has {legible(min(strange), 40)}, which no report has"
-    if derived.fleet is not None:
-        yield from _fleet(derived.fleet, content["fleet"])
+    if derivation.fleet is not None:
+        yield from _fleet(derivation.fleet, content["fleet"])
     for key, value in expected.items():
         if not same(content[key], value):
             yield f"{name}: {key} is {legible(content[key], 80)!r}, and it must be {legible(value, 80)!r}"
@@ -113,7 +113,7 @@ def document(derived: Derived) -> Iterator[str]:
         yield f"{name}: its claims are not the contract's, in the contract's order"
         return
     for row in claims:
-        yield from _claim(derived, row)
+        yield from _claim(derivation, row)
     if fault := unusual(run.tree.read(name), name):
         yield fault
 
@@ -137,8 +137,8 @@ def _fleet(fleet: dict[str, Any], content: Any) -> Iterator[str]:
             yield f"signoff.json: {key} of its machines is not what the parts give"
 
 
-def _claim(derived: Derived, stated: dict[str, Any]) -> Iterator[str]:
-    run = derived.run
+def _claim(derivation: Derivation, stated: dict[str, Any]) -> Iterator[str]:
+    run = derivation.run
     claim = run.claims[stated["id"]]
     if stated.get("status") != run.status[claim.id]:
         yield f"signoff.json: {claim.id} is {legible(stated.get('status'), 20)}, and it must be {run.status[claim.id]}"
@@ -153,24 +153,24 @@ def _claim(derived: Derived, stated: dict[str, Any]) -> Iterator[str]:
             yield f"signoff.json: {claim.id}: {legible(field, 40)} is not what was put down"
 
 
-def statement_content(derived: Derived) -> dict[str, Any]:
+def statement_content(derivation: Derivation) -> dict[str, Any]:
     """What the signed statement says, but for the order of its configuration."""
-    run = derived.run
+    run = derivation.run
     record = run.record
     plain = run.mode == "plain"
 
     def names_of(*statuses: str) -> list[str]:
         return [name for status in statuses for name, verdict in run.status.items() if verdict == status]
 
-    made_of = [("contract", derived.contract["sha256"]), *sorted(derived.images), *record["made_of"].items()]
+    made_of = [("contract", derivation.contract["sha256"]), *sorted(derivation.images), *record["made_of"].items()]
     return {
         "configuration": [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in made_of],
         "result": "PASSED"
-        if derived.word == "PROTECTED"
+        if derivation.word == "PROTECTED"
         else "WARNED"
-        if derived.word == "CONTROLS HOLD"
+        if derivation.word == "CONTROLS HOLD"
         else "FAILED",
-        "verdict": derived.word,
+        "verdict": derivation.word,
         "passedTests": [] if plain else names_of("PASS"),
         "warnedTests": [*(names_of("PASS") if plain else []), *names_of("SKIP")],
         "failedTests": names_of("FAIL", "ERROR", "MISS"),
@@ -181,18 +181,18 @@ def statement_content(derived: Derived) -> dict[str, Any]:
         "tier": record["tier"],
         "commit": record["commit"],
         "series": record["series"],
-        "contract": derived.contract,
-        "kernels": sorted(derived.kernels),
+        "contract": derivation.contract,
+        "kernels": sorted(derivation.kernels),
         "source": (record["kernel"] or {}).get("source_sha256", ""),
         "patches": series_of(record) if record["kernel"] else "",
         "madeOf": record["made_of"],
-        "machines": derived.machines,
+        "machines": derivation.machines,
     }
 
 
-def statement(derived: Derived, predicate: dict[str, Any]) -> Iterator[str]:
+def statement(derivation: Derivation, predicate: dict[str, Any]) -> Iterator[str]:
     """Where the signed statement says anything else."""
-    expected = statement_content(derived)
+    expected = statement_content(derivation)
     made_of = {(entry["name"], entry["digest"]["sha256"]) for entry in expected.pop("configuration")}
     named = []
     for entry in predicate["configuration"]:
@@ -205,7 +205,7 @@ def statement(derived: Derived, predicate: dict[str, Any]) -> Iterator[str]:
     for name, _ in sorted(set(named) - made_of):
         yield f"the statement's configuration names {legible(name, 60)}, which the record does not"
     # Two kernels may have one configuration.
-    if any(named.count(entry) > max(1, len(derived.kernels)) for entry in set(named)):
+    if any(named.count(entry) > max(1, len(derivation.kernels)) for entry in set(named)):
         yield "the statement's configuration names one thing twice"
     if strange := set(predicate) - {*expected, "configuration"}:
         yield f"the statement has {legible(min(strange), 40)}, which no sealproof states"

@@ -15,7 +15,7 @@ from verifier import bounds, identity, signature, ssh
 from verifier import merged as remade
 from verifier import run as runs
 from verifier.run import Run
-from verifier.signature import Signed
+from verifier.signature import Signature
 from verifier.text import UnsoundError, check_names, legible, parse, same, table
 from verifier.tree import Tree
 
@@ -38,7 +38,7 @@ class MergedReport:
     whole: Run
     parts: list[Run]
     content: dict[str, Any]
-    signed: dict[str, Signed] = field(default_factory=dict)
+    signed: dict[str, Signature] = field(default_factory=dict)
 
 
 def signer(machine: str, machines: Collection[str]) -> str:

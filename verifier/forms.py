@@ -15,7 +15,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from verifier import needs
-from verifier.exports import WHOLE, Derived
+from verifier.exports import WHOLE, Derivation
 from verifier.run import CONTRACT, Run, series_of
 from verifier.text import UnsoundError, for_page, legible, parse, unusual
 from verifier.verdict import EXIT, problems, row_of, sentence
@@ -30,9 +30,9 @@ _NAMED = re.compile(r"""["']([a-z][a-z0-9_]+)["']""")
 _SIDES = ("expected", "observed", "control", "shared")
 
 
-def junit(derived: Derived) -> Iterator[str]:
+def junit(derivation: Derivation) -> Iterator[str]:
     """Where junit.xml says anything else."""
-    data = derived.run.tree.read(JUNIT)
+    data = derivation.run.tree.read(JUNIT)
     if not data.startswith(b"<?xml version='1.0' encoding='utf-8'?>\n"):
         raise UnsoundError(f"{JUNIT} is not written as sealproof writes it")
     if b"<!" in data or data.count(b"<?") > data.startswith(b"<?xml "):
@@ -41,16 +41,16 @@ def junit(derived: Derived) -> Iterator[str]:
         root = ET.fromstring(data)  # noqa: S314  nothing is declared, so there is nothing to expand
     except ET.ParseError as error:
         raise UnsoundError(f"{JUNIT} is not XML: {error}") from error
-    if difference := _differs(_shape(root), _junit(derived)):
+    if difference := _differs(_shape(root), _junit(derivation)):
         yield f"{JUNIT}{difference}"
     elif ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n" != data:
         yield f"{JUNIT} is not written as sealproof writes it"
 
 
-def tap(derived: Derived) -> Iterator[str]:
+def tap(derivation: Derivation) -> Iterator[str]:
     """Where signoff.tap says anything else."""
-    lines = derived.run.tree.read(TAP).decode("utf-8", "replace").split("\n")
-    expected = _tap(derived)
+    lines = derivation.run.tree.read(TAP).decode("utf-8", "replace").split("\n")
+    expected = _tap(derivation)
     if len(lines) != len(expected):
         yield f"{TAP} has {len(lines)} lines, and it must have {len(expected)}"
     for number, (line, must) in enumerate(zip(lines, expected, strict=False), 1):
@@ -59,19 +59,19 @@ def tap(derived: Derived) -> Iterator[str]:
             return
 
 
-def sarif(derived: Derived) -> Iterator[str]:
+def sarif(derivation: Derivation) -> Iterator[str]:
     """Where signoff.sarif says anything else."""
-    data = derived.run.tree.read(SARIF)
-    if difference := _differs(parse(data, SARIF), _sarif(derived)):
+    data = derivation.run.tree.read(SARIF)
+    if difference := _differs(parse(data, SARIF), _sarif(derivation)):
         yield f"{SARIF}{difference}"
     elif fault := unusual(data, SARIF):
         yield fault
 
 
-def kcidb(derived: Derived) -> Iterator[str]:
+def kcidb(derivation: Derivation) -> Iterator[str]:
     """Where kcidb.json says anything else."""
-    data = derived.run.tree.read(KCIDB)
-    if difference := _differs(parse(data, KCIDB), _kcidb(derived)):
+    data = derivation.run.tree.read(KCIDB)
+    if difference := _differs(parse(data, KCIDB), _kcidb(derivation)):
         yield f"{KCIDB}{difference}"
     elif fault := unusual(data, KCIDB):
         yield fault
@@ -93,28 +93,28 @@ def _differs(content: Any, expected: Any, place: str = "") -> str:
     return next((words for where, value, other in pairs if (words := _differs(value, other, where))), "")
 
 
-def _sentence(derived: Derived) -> str:
+def _sentence(derivation: Derivation) -> str:
     """The verdict and its sentence."""
-    return for_page(f"{derived.word}: {sentence(derived.run, derived.word)}")
+    return for_page(f"{derivation.word}: {sentence(derivation.run, derivation.word)}")
 
 
-def _sides(derived: Derived, claim: str) -> dict[str, str]:
+def _sides(derivation: Derivation, claim: str) -> dict[str, str]:
     """What a claim's line says of its outcome."""
-    row = row_of(derived.run, claim)
+    row = row_of(derivation.run, claim)
     return {name: str(row[name]) for name in _SIDES}
 
 
-def _why(derived: Derived, claim: str) -> str:
-    return str(row_of(derived.run, claim)["why"])
+def _why(derivation: Derivation, claim: str) -> str:
+    return str(row_of(derivation.run, claim)["why"])
 
 
-def _seconds(derived: Derived, claim: str) -> Any:
-    return row_of(derived.run, claim)["seconds"]
+def _seconds(derivation: Derivation, claim: str) -> Any:
+    return row_of(derivation.run, claim)["seconds"]
 
 
-def _says(derived: Derived, claim: str) -> str:
+def _says(derivation: Derivation, claim: str) -> str:
     """A claim's sentence."""
-    return str(row_of(derived.run, claim)["sentence"])
+    return str(row_of(derivation.run, claim)["sentence"])
 
 
 # --- JUnit
@@ -136,11 +136,11 @@ def _element(tag: str, attributes: dict[str, Any], text: Any = "", parts: Any = 
     return {"tag": tag, "attributes": attributes, "text": text, "parts": list(parts), "after": ""}
 
 
-def _junit(derived: Derived) -> dict[str, Any]:
-    run, counts, controls = derived.run, derived.counts, len(derived.controls)
+def _junit(derivation: Derivation) -> dict[str, Any]:
+    run, counts, controls = derivation.run, derivation.counts, len(derivation.controls)
     properties = {
         "run": run.record["run"],
-        "verdict": derived.word,
+        "verdict": derivation.word,
         "mode": run.mode,
         "tier": run.record["tier"] or "unknown",
         "contract": f"contract of {len(run.claims)} {'claim' if len(run.claims) == 1 else 'claims'}, "
@@ -149,34 +149,34 @@ def _junit(derived: Derived) -> dict[str, Any]:
     suite = {
         "name": "sealproof controls, no sign-off" if run.mode == "plain" else "sealproof",
         "tests": str(len(run.claims) + 1),
-        "failures": str(counts["FAIL"] + (derived.whole == "FAIL")),
-        "errors": str(counts["ERROR"] + counts["MISS"] + (derived.whole == "MISS")),
-        "skipped": str(counts["SKIP"] + controls + (derived.whole == "CONTROL")),
-        "time": f"{sum(_seconds(derived, claim) for claim in run.claims):.3f}",
+        "failures": str(counts["FAIL"] + (derivation.whole == "FAIL")),
+        "errors": str(counts["ERROR"] + counts["MISS"] + (derivation.whole == "MISS")),
+        "skipped": str(counts["SKIP"] + controls + (derivation.whole == "CONTROL")),
+        "time": f"{sum(_seconds(derivation, claim) for claim in run.claims):.3f}",
         "timestamp": run.record["started"].removesuffix("Z"),
     }
     each = [_element("property", {"name": name, "value": value}) for name, value in properties.items()]
-    cases = [_case(derived, claim, status) for claim, status in derived.export_words.items()]
+    cases = [_case(derivation, claim, status) for claim, status in derivation.export_words.items()]
     whole = [_element("testsuite", suite, "", [_element("properties", {}, "", each), *cases])]
     return _element("testsuites", {}, "", whole)
 
 
-def _case(derived: Derived, claim: str, status: str) -> dict[str, Any]:
+def _case(derivation: Derivation, claim: str, status: str) -> dict[str, Any]:
     tag = _TAGS.get(status)
     if claim == WHOLE:
-        parts = [_element(tag, {"message": _xml(_sentence(derived)), "type": status})] if tag else []
+        parts = [_element(tag, {"message": _xml(_sentence(derivation)), "type": status})] if tag else []
         return _element("testcase", {"classname": "sealproof", "name": WHOLE, "time": "0.000"}, "", parts)
-    kind = derived.run.claims[claim]
+    kind = derivation.run.claims[claim]
     attributes = {
         "classname": f"{kind.kind}.{kind.threat}",
         "name": claim,
-        "time": f"{_seconds(derived, claim):.3f}",
+        "time": f"{_seconds(derivation, claim):.3f}",
     }
-    sides = _sides(derived, claim)
+    sides = _sides(derivation, claim)
     text = "".join(f"{name}: {words}\n" for name, words in sides.items() if name != "shared" or words)
     if not tag:
         return _element("testcase", attributes, "", [_element("system-out", {}, _xml(text))])
-    message = _CONTROL if status == "CONTROL" else _xml(f"{status}: {_why(derived, claim)}")
+    message = _CONTROL if status == "CONTROL" else _xml(f"{status}: {_why(derivation, claim)}")
     return _element("testcase", attributes, "", [_element(tag, {"message": message, "type": status}, _xml(text))])
 
 
@@ -188,20 +188,24 @@ def _xml(text: str) -> str:
 # --- TAP
 
 
-def _tap(derived: Derived) -> list[str]:
-    out = ["TAP version 14", f"1..{len(derived.export_words)}"]
-    for number, (claim, status) in enumerate(derived.export_words.items(), 1):
+def _tap(derivation: Derivation) -> list[str]:
+    out = ["TAP version 14", f"1..{len(derivation.export_words)}"]
+    for number, (claim, status) in enumerate(derivation.export_words.items(), 1):
         skip = status in ("SKIP", "CONTROL")
         begin = f"{'ok' if skip or status == 'PASS' else 'not ok'} {number} - {claim}"
         if claim == WHOLE:
             out.append(f"{begin} # SKIP {_escape(NO_SIGNOFF)}" if skip else begin)
-            out += ["  ---", *_block({"verdict": derived.word, "why": sentence(derived.run, derived.word)}), "  ..."]
+            out += [
+                "  ---",
+                *_block({"verdict": derivation.word, "why": sentence(derivation.run, derivation.word)}),
+                "  ...",
+            ]
             continue
-        why = _CONTROL if status == "CONTROL" else _why(derived, claim)
+        why = _CONTROL if status == "CONTROL" else _why(derivation, claim)
         out.append(f"{begin} # SKIP {_escape(why)}" if skip else begin)
         if status != "CONTROL":
             of_status = {} if status == "PASS" else {"status": status, "why": why}
-            sides = {name: words for name, words in _sides(derived, claim).items() if words}
+            sides = {name: words for name, words in _sides(derivation, claim).items() if words}
             out += ["  ---", *_block({**of_status, **sides}), "  ..."]
     return [*out, ""]
 
@@ -217,13 +221,13 @@ def _block(facts: dict[str, str]) -> list[str]:
 # --- SARIF
 
 
-def _sarif(derived: Derived) -> dict[str, Any]:
-    run, record = derived.run, derived.run.record
+def _sarif(derivation: Derivation) -> dict[str, Any]:
+    run, record = derivation.run, derivation.run.record
     order = list(run.claims)
     rules = [
         {
             "id": name,
-            "shortDescription": {"text": for_page(_says(derived, name) or name)},
+            "shortDescription": {"text": for_page(_says(derivation, name) or name)},
             "fullDescription": {"text": for_page(claim.why)},
             "help": {"text": for_page(f"{claim.why}\nSource: {claim.source}")},
             "properties": {"tags": list(dict.fromkeys(["security", claim.kind, claim.threat]))},
@@ -232,15 +236,15 @@ def _sarif(derived: Derived) -> dict[str, Any]:
     ]
     places = _places(run)
     results = [
-        _result(derived, name, status, order.index(name), places[name])
-        for name, status in derived.export_words.items()
+        _result(derivation, name, status, order.index(name), places[name])
+        for name, status in derivation.export_words.items()
         if status != "PASS" and name != WHOLE
     ]
     notes = [*([NO_SIGNOFF] if run.mode == "plain" else []), *problems(run)]
     invocation = {
-        "executionSuccessful": EXIT[derived.word] != EXIT["NOT PROVEN"],
-        "exitCode": EXIT[derived.word],
-        "exitCodeDescription": derived.word,
+        "executionSuccessful": EXIT[derivation.word] != EXIT["NOT PROVEN"],
+        "exitCode": EXIT[derivation.word],
+        "exitCodeDescription": derivation.word,
         "commandLine": for_page(record["command"]),
         "startTimeUtc": record["started"],
         **({"endTimeUtc": record["ended"]} if record["ended"] else {}),
@@ -258,7 +262,7 @@ def _sarif(derived: Derived) -> dict[str, Any]:
                 "invocations": [invocation],
                 "results": results,
                 "properties": {
-                    "verdict": derived.word,
+                    "verdict": derivation.word,
                     "mode": run.mode,
                     "tier": record["tier"] or "unknown",
                     "contract": run.contract,
@@ -280,13 +284,13 @@ def _places(run: Run) -> dict[str, tuple[str, int]]:
     return places
 
 
-def _result(derived: Derived, claim: str, status: str, rule: int, at: tuple[str, int]) -> dict[str, Any]:
+def _result(derivation: Derivation, claim: str, status: str, rule: int, at: tuple[str, int]) -> dict[str, Any]:
     kinds = {"FAIL": ("fail", "error"), "SKIP": ("notApplicable", "none")}
     kind, level = kinds.get(status, ("open", "none"))
-    sides = _sides(derived, claim)
-    words = _CONTROL if status == "CONTROL" else f"{status}: {_why(derived, claim)}"
+    sides = _sides(derivation, claim)
+    words = _CONTROL if status == "CONTROL" else f"{status}: {_why(derivation, claim)}"
     facts = f"expected: {sides['expected']}\nobserved: {sides['observed'] or 'nothing'}"
-    text = for_page(f"{_says(derived, claim) or claim}\n{words}\n{facts}")
+    text = for_page(f"{_says(derivation, claim) or claim}\n{words}\n{facts}")
     file, line = at
     artifact = {"uri": f"tests_e2e/contract/{file}", "uriBaseId": "SEALPROOF"}
     place = {"artifactLocation": artifact, "region": {"startLine": line}}
@@ -305,20 +309,22 @@ def _result(derived: Derived, claim: str, status: str, rule: int, at: tuple[str,
 # --- KCIDB
 
 
-def _kcidb(derived: Derived) -> dict[str, Any]:
-    checkout, build = _builds(derived)
-    node = "sealproof.controls" if derived.run.mode == "plain" else "sealproof.signoff"
-    of_claims = [_test(derived, node, build["id"], item) for item in derived.export_words.items() if item[0] != WHOLE]
+def _kcidb(derivation: Derivation) -> dict[str, Any]:
+    checkout, build = _builds(derivation)
+    node = "sealproof.controls" if derivation.run.mode == "plain" else "sealproof.signoff"
+    of_claims = [
+        _test(derivation, node, build["id"], item) for item in derivation.export_words.items() if item[0] != WHOLE
+    ]
     return {
         "version": {"major": 5, "minor": 3},
         "checkouts": [checkout],
         "builds": [build],
-        "tests": [_whole(derived, node, build["id"]), *of_claims],
+        "tests": [_whole(derivation, node, build["id"]), *of_claims],
     }
 
 
-def _builds(derived: Derived) -> tuple[dict[str, Any], dict[str, Any]]:
-    record, kernel = derived.run.record, derived.run.record["kernel"]
+def _builds(derivation: Derivation) -> tuple[dict[str, Any], dict[str, Any]]:
+    record, kernel = derivation.run.record, derivation.run.record["kernel"]
     if not kernel:
         none = {"id": "sealproof:unidentified", "origin": "sealproof"}
         return {**none, "comment": "the run did not get that far"}, {**none, "checkout_id": none["id"]}
@@ -347,8 +353,8 @@ def _builds(derived: Derived) -> tuple[dict[str, Any], dict[str, Any]]:
     }
 
 
-def _common(derived: Derived, build: str) -> dict[str, Any]:
-    record = derived.run.record
+def _common(derivation: Derivation, build: str) -> dict[str, Any]:
+    record = derivation.run.record
     host = {name: for_page(value) for name, value in record["host"].items()}
     return {
         "build_id": build,
@@ -358,38 +364,38 @@ def _common(derived: Derived, build: str) -> dict[str, Any]:
     }
 
 
-def _whole(derived: Derived, node: str, build: str) -> dict[str, Any]:
-    record = derived.run.record
+def _whole(derivation: Derivation, node: str, build: str) -> dict[str, Any]:
+    record = derivation.run.record
     misc = {
-        "verdict": derived.word,
-        "mode": derived.run.mode,
-        "contract_sha256": derived.run.contract,
+        "verdict": derivation.word,
+        "mode": derivation.run.mode,
+        "contract_sha256": derivation.run.contract,
         "sealproof": record["commit"],
         "made_of": record["made_of"],
-        "problems": [for_page(problem) for problem in problems(derived.run)],
+        "problems": [for_page(problem) for problem in problems(derivation.run)],
     }
     return {
-        **_common(derived, build),
+        **_common(derivation, build),
         "id": f"sealproof:{record['run']}",
         "path": node,
-        "comment": _sentence(derived),
-        "status": "DONE" if derived.whole == "CONTROL" else derived.whole,
+        "comment": _sentence(derivation),
+        "status": "DONE" if derivation.whole == "CONTROL" else derivation.whole,
         "misc": misc,
     }
 
 
-def _test(derived: Derived, node: str, build: str, attribute: tuple[str, str]) -> dict[str, Any]:
+def _test(derivation: Derivation, node: str, build: str, attribute: tuple[str, str]) -> dict[str, Any]:
     claim, status = attribute
-    kind = derived.run.claims[claim]
+    kind = derivation.run.claims[claim]
     control = "Control of: " if status == "CONTROL" else ""
-    why = _why(derived, claim)
+    why = _why(derivation, claim)
     return {
-        **_common(derived, build),
-        "id": f"sealproof:{derived.run.record['run']}/{claim}",
+        **_common(derivation, build),
+        "id": f"sealproof:{derivation.run.record['run']}/{claim}",
         "path": f"{node}.{kind.kind}.{kind.threat}.{claim}",
-        "comment": for_page(f"{control}{_says(derived, claim)}"),
+        "comment": for_page(f"{control}{_says(derivation, claim)}"),
         "status": "DONE" if control else status,
-        "duration": _seconds(derived, claim),
+        "duration": _seconds(derivation, claim),
         **({"log_excerpt": for_page(why)[:4096]} if status not in ("PASS", "CONTROL") and why else {}),
-        "misc": {name: for_page(words) for name, words in _sides(derived, claim).items()},
+        "misc": {name: for_page(words) for name, words in _sides(derivation, claim).items()},
     }

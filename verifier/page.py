@@ -13,7 +13,7 @@ from typing import Any
 
 from verifier import machines, picture, threats, tries
 from verifier.contract import Claim
-from verifier.exports import Derived
+from verifier.exports import Derivation
 from verifier.identity import LISTS
 from verifier.markup import DASH, clock, first_line, heads, mark, numbers, safe
 from verifier.run import STATUSES, series_of
@@ -37,14 +37,14 @@ _COLUMNS = {
 """A column's heading, its label where there is no room for a table, and what of a claim's line stands in it."""
 
 
-def page(derived: Derived) -> Iterator[str]:
+def page(derivation: Derivation) -> Iterator[str]:
     """Where the page says anything else."""
-    tree = derived.run.tree
+    tree = derivation.run.tree
     if hashlib.sha256(tree.read(STYLE)).hexdigest() != STYLE_SHA256:
         yield f"{STYLE} is not the style that this verifier knows: it may hide or show what it likes"
     # Bytes that are no UTF-8 are nothing that is wanted: each becomes a lone surrogate.
     lines = tree.read(PAGE).decode("utf-8", "surrogateescape").split("\n")
-    expected = render_page(derived).split("\n")
+    expected = render_page(derivation).split("\n")
     for number, (line, must) in enumerate(zip(lines, expected, strict=False), 1):
         if line != must:
             at = next((at for at, pair in enumerate(zip(line, must, strict=False)) if pair[0] != pair[1]), 0)
@@ -62,20 +62,20 @@ def _cut(line: str, begin: int) -> str:
     return repr(legible(f"{'...' if begin else ''}{line[begin:]}", 100))
 
 
-def render_page(derived: Derived) -> str:
+def render_page(derivation: Derivation) -> str:
     """The page."""
-    return "\n".join(_Page(derived).lines())
+    return "\n".join(_Page(derivation).lines())
 
 
 class _Page:
     """One report's page, line by line."""
 
-    def __init__(self, derived: Derived) -> None:
-        self._derived, self._run = derived, derived.run
-        self._record, self._kernel = derived.run.record, derived.run.record["kernel"]
-        self._plain = derived.run.mode == "plain"
-        self._rows = {name: row_of(derived.run, name) for name in derived.run.claims}
-        self._fleet = derived.fleet
+    def __init__(self, derivation: Derivation) -> None:
+        self._derivation, self._run = derivation, derivation.run
+        self._record, self._kernel = derivation.run.record, derivation.run.record["kernel"]
+        self._plain = derivation.run.mode == "plain"
+        self._rows = {name: row_of(derivation.run, name) for name in derivation.run.claims}
+        self._fleet = derivation.fleet
 
     def lines(self) -> Iterator[str]:
         """All of it."""
@@ -95,7 +95,7 @@ class _Page:
         return f'<a href="#{name}">{safe(self._rows[name]["sentence"] or name)}</a>'
 
     def _top(self) -> Iterator[str]:
-        derived, record = self._derived, self._record
+        derivation, record = self._derivation, self._record
         name = f"sealproof {'check of the controls' if self._plain else 'security sign-off'}"
         yield from (
             "<!DOCTYPE html>",
@@ -105,21 +105,21 @@ class _Page:
             f'<meta http-equiv="Content-Security-Policy" content="{safe(POLICY)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="referrer" content="no-referrer">',
-            f"<title>{derived.word} {DASH} {safe(record['series'] or 'sealproof')} {DASH} {record['run']}</title>",
+            f"<title>{derivation.word} {DASH} {safe(record['series'] or 'sealproof')} {DASH} {record['run']}</title>",
             '<link rel="stylesheet" href="signoff.css">',
             "</head>",
             "<body>",
             "<header>",
             f"<h1>{name} · run {record['run']}</h1>",
-            f'<div class="verdict {_TONES.get(derived.word, "bad")}">',
-            f'  <div class="word">{derived.word}</div>',
+            f'<div class="verdict {_TONES.get(derivation.word, "bad")}">',
+            f'  <div class="word">{derivation.word}</div>',
             '  <div class="where">',
             f"{self._release()},",
             f"    {self._where()} ·",
             f"    {safe(record['started'])}{self._of_machines()}",
             "  </div>",
             f'  <div class="soft contract">{self._contract()}; sealproof {safe(record["commit"])}</div>',
-            f'  <p class="sentence">{safe(sentence(self._run, derived.word))}</p>',
+            f'  <p class="sentence">{safe(sentence(self._run, derivation.word))}</p>',
         )
         if self._plain:
             yield f'  <p class="loud">⚠ {NO_SIGNOFF} PASS below means that the probe got the guest\'s bytes.</p>'
@@ -396,7 +396,7 @@ class _Page:
         yield f"  <li>{links}, <code>contract/</code></li>"
         yield '  <li><a href="SHA256SUMS">SHA256SUMS</a> of every file here: <code>sha256sum -c SHA256SUMS</code></li>'
         yield (
-            f"  <li>attestation.json, signed by the key <code>{self._derived.key}</code> "
+            f"  <li>attestation.json, signed by the key <code>{self._derivation.key}</code> "
             '(<a href="signing-key.pub">signing-key.pub</a>). To check it, use the fingerprint that you have from the '
             "signer, not the one printed here:"
         )
@@ -440,7 +440,7 @@ class _Page:
         yield "<h2>How to read this</h2>"
         yield '<dl class="facts">'
         yield from (f"<dt>{mark(word)}</dt><dd>{safe(meaning)}</dd>" for word, meaning in MEANING.items())
-        mine = EXIT[self._derived.word]
+        mine = EXIT[self._derivation.word]
         for code, meaning in EXITS.items():
             this, arrow = (" (this run)", "▸ ") if code == mine else ("", "")
             yield f"<dt>{arrow}exit {code}</dt><dd>{meaning}{this}</dd>"

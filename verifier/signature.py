@@ -44,7 +44,7 @@ _SUM = re.compile(r"([0-9a-f]{64})  (\S(?:.*\S)?)")
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class Signature:
     """A good signature.
 
     :ivar key: fingerprint of the key. :ivar predicate: what the signer says of the report.
@@ -77,7 +77,7 @@ def key_in(path: Path) -> str:
     return fingerprint(public)
 
 
-def check(tree: Tree) -> Signed:
+def check(tree: Tree) -> Signature:
     """The signature on a report, and that every byte of every file is as it was signed.
 
     :raises UnsoundError: it is not.
@@ -121,7 +121,7 @@ def check(tree: Tree) -> Signed:
     _subjects(tree, statement["subject"])
     _sums(tree)
     predicate = table(statement["predicate"], "the statement's predicate")
-    return Signed(fingerprint(public), predicate, ssh.check(tree))
+    return Signature(fingerprint(public), predicate, ssh.check(tree))
 
 
 def _check_bundle(tree: Tree, envelope: dict[str, Any], key: str) -> None:

@@ -72,7 +72,7 @@ def vote_of(claim: str, run: ClaimRun, *, harm: bool) -> tuple[Vote, str, dict[s
     """
     result = run.tried.get(claim)
     if result is None:
-        return Vote.NOT_PROVEN, run.late or _first([*run.failed_set_up, run.said[-400:], "it printed nothing"]), {}
+        return Vote.NOT_PROVEN, run.late or _first([*run.failed_set_up, run.output[-400:], "it printed nothing"]), {}
     words = {name: str(result.get(name, "")) for name in _TOLD}
     given_up = [problem for problem in run.report["problems"] if "the set-up failed" in problem] if run.report else []
     if result["status"] == "PASS" and not given_up and not run.late:

@@ -159,7 +159,8 @@ def _tell(result: Coverage, folder: Path, kernel: BuiltKernel, argv: list[str], 
     terminal.say(
         f"{totals.ran} of {totals.code} added lines with code ran ({page.share(totals.ran, totals.code)}), "
         f"{totals.explained} more are explained, {totals.missing} are missing; "
-        f"{totals.taken} of {totals.branches} branches were taken ({page.share(totals.taken, totals.branches)})"
+        f"{totals.branches_taken} of {totals.branches} branches were taken "
+        f"({page.share(totals.branches_taken, totals.branches)})"
     )
     for gap in result.stale:
         terminal.say(f"an explanation is stale (its code runs, or is gone): {gap.file}: {gap.code}")

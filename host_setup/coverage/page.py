@@ -142,8 +142,8 @@ def _markdown(result: Coverage, facts: Mapping[str, str]) -> Iterator[str]:
     for name, totals in [*rows, ("**all**", result.totals())]:
         yield (
             f"| {name} | {totals.added} | {totals.code} | {totals.ran} ({share(totals.ran, totals.code)}) | "
-            f"{totals.explained} | {totals.missing} | {totals.branches} | {totals.taken} "
-            f"({share(totals.taken, totals.branches)}) | "
+            f"{totals.explained} | {totals.missing} | {totals.branches} | {totals.branches_taken} "
+            f"({share(totals.branches_taken, totals.branches)}) | "
             f"{totals.branches_explained} |"
         )
     yield ""

@@ -106,7 +106,7 @@ class Coverage:
             ran=sum(1 for code in codes if code.claims),
             explained=sum(1 for gap in gaps if not gap.branches and gap.reason),
             branches=sum(len(code.branches) for code in codes),
-            taken=sum(code.branches_taken for code in codes),
+            branches_taken=sum(code.branches_taken for code in codes),
             branches_explained=sum(
                 gap.branches or len(self.code[gap.file][gap.number].branches) for gap in gaps if gap.reason
             ),
@@ -129,7 +129,7 @@ class Totals:
     ran: int
     explained: int
     branches: int
-    taken: int
+    branches_taken: int
     branches_explained: int
 
     @property
@@ -141,7 +141,7 @@ class Totals:
     def has_reached_goal(self) -> bool:
         """Whether the goal is: each line ran, and 95 % of the branches were taken, or it is said why not."""
         countable = self.branches - self.branches_explained
-        return self.missing == 0 and (not countable or self.taken >= GOAL_BRANCHES * countable)
+        return self.missing == 0 and (not countable or self.branches_taken >= GOAL_BRANCHES * countable)
 
 
 def _explains(explained: Explained, file: str, text: str, code: Code, *, branch: bool) -> bool:

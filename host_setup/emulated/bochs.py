@@ -205,14 +205,14 @@ class Bochs(Emulator):
             raise MachineError("this Bochs was not started to be saved")
         result = self._saves / SAVED
         self._process.send_signal(signal.SIGUSR1)
-        said = poll_until(
+        answer = poll_until(
             lambda: result.exists() and result.read_text(encoding="ascii"),
             Deadline(SAVE, uncounted=self.seconds_without_cpu),
             "Bochs to write its state",
             check=self.vitals.check,
             explain=self.explain,
         )
-        if said != "1":
+        if answer != "1":
             raise MachineError("Bochs cannot write its state", hint="is the disk full?")
         # Most of it is zero: no blocks for that.
         subprocess.run(["fallocate", "--dig-holes", str(self._saves / MEMORY)], env=environment(), check=False)

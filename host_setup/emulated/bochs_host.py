@@ -189,7 +189,7 @@ class BochsHost(LocalHost):
         disk = folder / BOOT_DISK
         # A restored one has read it all.
         content = {
-            folder / f"{address:x}": (address, what) for address, what in ({} if saved else spec.content()).items()
+            folder / f"{address:x}": (address, part) for address, part in ({} if saved else spec.content()).items()
         }
         for file in (disk, *content):
             self._until_it_runs.callback(file.unlink, missing_ok=True)
@@ -198,8 +198,8 @@ class BochsHost(LocalHost):
         try:
             disk.write_bytes(spec.sector.read_bytes().ljust(CYLINDER, b"\0"))
             os.utime(disk, (WRITTEN, WRITTEN))
-            for file, (_, what) in content.items():
-                file.write_bytes(what)
+            for file, (_, part) in content.items():
+                file.write_bytes(part)
             addresses = {address: file for file, (address, _) in content.items()}
             machine = Machine(spec.memory, disk, addresses, self._forwards)
             self._bochs = Bochs(
@@ -252,7 +252,7 @@ class BochsHost(LocalHost):
     def identity(self) -> dict[str, str]:
         """What a report says of it."""
         return {
-            "kind": BOCHS.what,
+            "kind": BOCHS.description,
             "emulator": version(),
             "cpu": CPU,
             "cpus": "1",

@@ -49,11 +49,11 @@ def parameters(image: bytes, initramfs: int, command_line: str) -> bytes:
     :param image: a bzImage. :param initramfs: its size, in bytes.
     """
     end = _MAGIC + image[_JUMP]
-    said = bytearray(_PAGE)
-    said[_HEADER:end] = image[_HEADER:end]
-    struct.pack_into("<H", said, _VIDEO, 0xFFFF)  # as it is
-    said[_LOADER] = 0xFF  # none that has a number
-    said[_FLAGS] |= 1  # the kernel is at KERNEL
-    struct.pack_into("<II", said, _RAMDISK, INITRAMFS, initramfs)
-    struct.pack_into("<I", said, _WORDS, PARAMETERS + _PAGE)
-    return bytes(said) + command_line.encode("ascii") + b"\0"
+    page = bytearray(_PAGE)
+    page[_HEADER:end] = image[_HEADER:end]
+    struct.pack_into("<H", page, _VIDEO, 0xFFFF)  # as it is
+    page[_LOADER] = 0xFF  # none that has a number
+    page[_FLAGS] |= 1  # the kernel is at KERNEL
+    struct.pack_into("<II", page, _RAMDISK, INITRAMFS, initramfs)
+    struct.pack_into("<I", page, _WORDS, PARAMETERS + _PAGE)
+    return bytes(page) + command_line.encode("ascii") + b"\0"

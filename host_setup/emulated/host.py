@@ -46,12 +46,13 @@ COMMAND_LINE = (
 class Accelerator:
     """What runs the host's instructions.
 
-    :ivar kind: also the tier of what is proved on it. :ivar what: in words. :ivar argument: of QEMU's ``-accel``.
-    :ivar cpu: of its ``-cpu``. :ivar processor: this machine's, if it is the host's, too. :ivar extension: likewise.
+    :ivar kind: also the tier of what is proved on it. :ivar description: of it, in words.
+    :ivar argument: of QEMU's ``-accel``. :ivar cpu: of its ``-cpu``.
+    :ivar processor: this machine's, if it is the host's, too. :ivar extension: likewise.
     """
 
     kind: HostKind
-    what: str
+    description: str
     argument: str
     cpu: str
     processor: str = ""
@@ -257,7 +258,7 @@ class EmulatedHost(LocalHost):
     def identity(self) -> dict[str, str]:
         """What a report says of it."""
         return {
-            "kind": self.spec.accelerator.what,
+            "kind": self.spec.accelerator.description,
             "cpu": self.spec.accelerator.processor or self.spec.accelerator.cpu,
             "cpus": str(self.spec.cpus),
             "memory": f"{self.spec.memory} MiB",

@@ -120,9 +120,9 @@ class LocalHost(RunningHost):
         A machine that is saved before starts each of its lives with that.
         """
         machines = ("host", *self.guest_vitals)
-        wanted = {who: self._beats.count(who) + REST for who in machines}
+        goals = {who: self._beats.count(who) + REST for who in machines}
         poll_until(
-            lambda: all(self._beats.count(who) >= wanted[who] for who in machines),
+            lambda: all(self._beats.count(who) >= goals[who] for who in machines),
             self._patience(RESTORE),
             "host and guests to become idle",
             check=self._check_all,
@@ -137,9 +137,9 @@ class LocalHost(RunningHost):
         # All at once: a login costs an emulated machine most of a restore's time.
         guests = self.guests
         with workers(1 + len(guests)) as all_of_them:
-            asked = {guest.spec.name: all_of_them.submit(ask, guest, GUEST_PROGRAMS) for guest in guests}
-            asked["host"] = all_of_them.submit(ask, self, HOST_PROGRAMS)
-            return {who: answer.result() for who, answer in asked.items()}
+            answers = {guest.spec.name: all_of_them.submit(ask, guest, GUEST_PROGRAMS) for guest in guests}
+            answers["host"] = all_of_them.submit(ask, self, HOST_PROGRAMS)
+            return {who: answer.result() for who, answer in answers.items()}
 
     def set_nonces(self, nonces: Mapping[str, str], *, seconds: float = RESTORE) -> None:
         """Put a nonce (hexadecimal) into the memory of ``host`` and of each guest."""

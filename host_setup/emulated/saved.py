@@ -118,7 +118,7 @@ class SavedHosts(LocalHosts[Made]):
 
         :raises MachineError: no boot went well, or a kernel was not well. :raises HarmError: the host's kernel died.
         """
-        for left in reversed(range(FIRST_BOOTS)):
+        for retries in reversed(range(FIRST_BOOTS)):
             host = self._to_be_saved(folder)
             try:
                 host.boot()
@@ -126,7 +126,7 @@ class SavedHosts(LocalHosts[Made]):
             except (MachineError, DeadlineError) as error:
                 died = host.vitals.harm
                 host.close()
-                if not left or kernel_log.splats(host.kernel_log()):
+                if not retries or kernel_log.splats(host.kernel_log()):
                     if died:
                         raise HarmError(f"the host does not come up: {error.message}") from error
                     raise
@@ -174,14 +174,14 @@ class SavedHosts(LocalHosts[Made]):
 
         :raises NotPristineError: they are not.
         """
-        wanted = {who: {"nonce": nonce, "asked": 0} for who, nonce in saved.nonces.items()}
+        expected = {who: {"nonce": nonce, "asked": 0} for who, nonce in saved.nonces.items()}
         texts = host.nonces()
         try:
-            held: dict[str, object] = {who: json.loads(text) for who, text in texts.items()}
+            memories: dict[str, object] = {who: json.loads(text) for who, text in texts.items()}
         except ValueError:  # a broken restore may say anything
-            held = dict(texts)
-        if held != wanted:
-            raise NotPristineError(f"memory of host and guests holds {held}, but {wanted} was saved")
+            memories = dict(texts)
+        if memories != expected:
+            raise NotPristineError(f"memory of host and guests holds {memories}, but {expected} was saved")
 
     def saved_state(self) -> Saved:
         """The saved state, made by a cold boot if the cache lacks it."""

@@ -119,13 +119,13 @@ def _next_step(tree: Path, patches: Sequence[Patch], number: int, lost: Sequence
     folder = folder_of(lost, tree) if lost else None
     if folder is not None:
         return f"its names begin at {folder}/: make it again without --relative"
-    numbers = [one.number for one in patches if one.number is not None]
+    numbers = [earlier.number for earlier in patches if earlier.number is not None]
     if patch.number is not None:
         place, total = patch.number
-        before = [one for one in range(1, place) if (one, total) not in numbers]
+        before = [missing for missing in range(1, place) if (missing, total) not in numbers]
         if before:
             return f"add patch {before[-1]} of {total}, which is not in the series"
-        if any(one[1] == total and one[0] < place for one in numbers[number:]):
+        if any(later[1] == total and later[0] < place for later in numbers[number:]):
             return f"name the files in the order in which they apply: this is patch {place} of {total}"
     if re.search(rb"^content-type:[^\n]*(?:\n[ \t][^\n]*)*format=flowed", patch.content, re.IGNORECASE | re.MULTILINE):
         return "fetch it from the list's archive: a mail with format=flowed has other blanks than its patch"

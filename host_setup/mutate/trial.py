@@ -176,7 +176,7 @@ def _outcome(run: ClaimRun) -> MutantOutcome:
     if run.report is None:
         if not run.host_was_started:
             raise SealproofError(
-                f"no claim was tried: {(run.failed_set_up or [run.said[-400:].strip()])[0]}", stage=STAGE
+                f"no claim was tried: {(run.failed_set_up or [run.output[-400:].strip()])[0]}", stage=STAGE
             )
         return MutantOutcome({}, [*noticed, *(run.failed_set_up or ["there is no report"])][:1], 0, {})
     tried = run.tried

@@ -25,7 +25,7 @@ BARE = frozenset(("disk", "part"))
 class Obstacle:
     """What stands against it, and the next step."""
 
-    what: str
+    problem: str
     advice: str
 
 

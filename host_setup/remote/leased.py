@@ -163,7 +163,7 @@ class Leased:
         first = next(obstacles(self.machine, facts, words_to_add(self.machine)), None)
         if first is not None:
             raise SetupError(
-                f"{self.name} cannot be used with a boot by {self.machine.boot}: {first.what}",
+                f"{self.name} cannot be used with a boot by {self.machine.boot}: {first.problem}",
                 stage="machine",
                 hint=first.advice,
             )

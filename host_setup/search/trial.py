@@ -27,17 +27,17 @@ class Disagreement:
     """An answer that is not the model's.
 
     :ivar after: how many operations were done by then. :ivar line: what was asked.
-    :ivar expected: the model's answer. :ivar seen: the program's answer, or how the host ended instead.
+    :ivar expected: the model's answer. :ivar answer: the program's answer, or how the host ended instead.
     """
 
     after: int
     line: str
     expected: str
-    seen: str
+    answer: str
 
     def __str__(self) -> str:
         """One line to read."""
-        return f"after {self.after} operations '{self.line}' answers {self.seen}; it must answer {self.expected}"
+        return f"after {self.after} operations '{self.line}' answers {self.answer}; it must answer {self.expected}"
 
 
 @dataclass(slots=True)

@@ -186,7 +186,7 @@ def main(argv: list[str]) -> int:
     for regression in regressions:
         repeats = f" ({regression.repeats - regression.unsteady} of {regression.repeats} repeats pass on {names[0]})"
         kind = "REGRESSION" if regression.counts else "unsteady"
-        lines.append(f"{kind}  {regression.test.name}: {regression.what}{repeats if regression.repeats else ''}")
+        lines.append(f"{kind}  {regression.test.name}: {regression.change}{repeats if regression.repeats else ''}")
     print("\n".join([*lines, f"report: {report}", f"exit {status}: {why}"]))  # noqa: T201
     return status
 

@@ -39,7 +39,7 @@ class Regression:
     """
 
     test: Selftest
-    what: str
+    change: str
     repeats: int = 0
     unsteady: int = 0
 

@@ -123,7 +123,7 @@ class Line:
     """
 
     name: str
-    what: str
+    title: str
     goal: str = ""
     most: Callable[[float], float] | None = None
     noise: str = ""
@@ -201,7 +201,7 @@ def table(lines: Sequence[Line], today: Measurements, ours: Measurements) -> str
     for line in lines:
         old, new = today.median(line.name), ours.median(line.name)
         ratio = _number_text(new / old) if old and new is not None else "-"
-        cells.append((line.what, _number_text(old), _number_text(new), ratio, _outcome(line, today, ours)))
+        cells.append((line.title, _number_text(old), _number_text(new), ratio, _outcome(line, today, ours)))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(

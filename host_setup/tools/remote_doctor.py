@@ -118,7 +118,7 @@ def _identity(name: str, machine: Remote, facts: Mapping[str, str]) -> Finding:
 
 def _boot(name: str, machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
     for obstacle in obstacles(machine, facts, words_to_add(machine)):
-        add(Grade.STOP, obstacle.what, obstacle.advice)
+        add(Grade.STOP, obstacle.problem, obstacle.advice)
     if machine.config is Config.LEAN and facts.get("selinux") == "yes":
         fact = (
             "it has SELinux and a lean kernel has not: on the way back it may label all its files anew, and boot again"

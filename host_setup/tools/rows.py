@@ -53,17 +53,18 @@ def main(argv: list[str]) -> int:
     terminal = Terminal()
     verdicts: Counter[str] = Counter()
     with _host(options, terminal) as host:
-        known = _known(host)
-        if unknown := [row for row in options.rows if row not in known]:
-            raise UserInputError(f"tiny_vm has no row {', '.join(unknown)}", hint=f"one of: {' '.join(known)}")
+        rows = _rows_of(host)
+        if unknown := [row for row in options.rows if row not in rows]:
+            raise UserInputError(f"tiny_vm has no row {', '.join(unknown)}", hint=f"one of: {' '.join(rows)}")
         refuses = _refuses_registers(host)
-        for row in options.rows or known:
+        for row in options.rows or rows:
             for way in options.ways:
                 began = time.monotonic()
                 verdict, faults = _verdict(host, row, way, refuses=refuses)
                 verdicts[verdict] += 1
                 _say(
-                    f"{verdict}  {row:24}{way:9}{time.monotonic() - began:6.1f} s", *(f"      {one}" for one in faults)
+                    f"{verdict}  {row:24}{way:9}{time.monotonic() - began:6.1f} s",
+                    *(f"      {fault}" for fault in faults),
                 )
                 host.vitals.check()
     _say(", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items(), reverse=True)))
@@ -77,23 +78,23 @@ def _say(*lines: str) -> None:
 @contextmanager
 def _host(options: argparse.Namespace, terminal: Terminal) -> Iterator[LocalHost]:
     """A fresh host without guests."""
-    wanted = replace(settings(options), emulator=options.emulator)
+    request = replace(settings(options), emulator=options.emulator)
     with reporting("rows", list, list) as folder:
         store = Store(cache_root())
-        if accelerator(wanted.host, None, survey(), wanted.emulator) is BOCHS:
-            _, by_bochs = hosts_of_bochs(wanted, store, terminal, folder, note=terminal.say)
+        if accelerator(request.host, None, survey(), request.emulator) is BOCHS:
+            _, by_bochs = hosts_of_bochs(request, store, terminal, folder, note=terminal.say)
             host: LocalHost = by_bochs.cold(options.words, alone=True)
         else:
-            _, spec = prepare(wanted, store, terminal)
+            _, spec = prepare(request, store, terminal)
             host = EmulatedHosts(spec, store, terminal, folder, note=terminal.say).cold(options.words, alone=True)
         with closing(host):
             yield host
 
 
-def _known(host: LocalHost) -> list[str]:
+def _rows_of(host: LocalHost) -> list[str]:
     """The rows that tiny_vm has, as it names them where it is called wrongly."""
-    said = host.ssh.run([f"{HOST_PROGRAMS}/tiny_vm"], seconds=ROW)
-    return said.stderr.decode(errors="replace").partition("rows:")[2].split()
+    done = host.ssh.run([f"{HOST_PROGRAMS}/tiny_vm"], seconds=ROW)
+    return done.stderr.decode(errors="replace").partition("rows:")[2].split()
 
 
 def _refuses_registers(host: LocalHost) -> bool:
@@ -109,9 +110,13 @@ def _verdict(host: LocalHost, row: str, way: str, *, refuses: bool) -> tuple[str
     except (DeadlineError, MachineError) as error:
         return "FAIL", [str(error)]
     checks = [json.loads(line) for line in done.text.splitlines()]
-    if refuses and any((one["name"], one["got"]) == (ASKED, REFUSED) for one in checks):
+    if refuses and any((check["name"], check["got"]) == (ASKED, REFUSED) for check in checks):
         return "SKIP", []
-    faults = [f"{one['name']}: {one['got']}, not {one['expected']}" for one in checks if one["got"] != one["expected"]]
+    faults = [
+        f"{check['name']}: {check['got']}, not {check['expected']}"
+        for check in checks
+        if check["got"] != check["expected"]
+    ]
     if done.status != 0 or not checks:
         faults.append(f"status {done.status}")
     return "FAIL" if faults else "PASS", faults

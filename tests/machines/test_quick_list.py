@@ -27,10 +27,10 @@ def test_each_claim_of_the_quick_list_is_pass(mode: str, request: pytest.Fixture
         [str(PROJECT / "tests_e2e"), "-m", "quick", "--mode", mode, *same], tmp_path / "reports", log, Deadline(LIMIT)
     )
     run = read_run(tmp_path / "reports", log, late)
-    assert not run.late, run.said[-4000:]
-    assert run.report is not None, run.said[-4000:]
+    assert not run.late, run.output[-4000:]
+    assert run.report is not None, run.output[-4000:]
     tried = {claim["id"]: claim["status"] for claim in run.report["claims"] if claim["command"]}
     assert len(tried) >= AT_LEAST
     assert set(tried.values()) == {"PASS"}, tried
     assert {claim["status"] for claim in run.report["claims"] if not claim["command"]} == {"MISS"}
-    assert "NOT PROVEN" in run.said
+    assert "NOT PROVEN" in run.output

@@ -63,7 +63,7 @@ HARMLESS = """Subject: [PATCH] {subject}
 
 {subject}, and nothing else.
 
-Signed-off-by: Somebody <somebody@example.org>
+Signature-off-by: Somebody <somebody@example.org>
 ---
 diff --git a/{file} b/{file}
 new file mode 100644

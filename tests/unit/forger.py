@@ -32,8 +32,8 @@ from tests.unit.report_samples import KEY, contract_sha256, small_report
 from tests.unit.test_tampering import MINE, chain, digest, mix, payload
 from tests.unit.test_tampering_fleet import fleet
 from verifier import exports, forms, merged, page, sweeps
-from verifier.exports import Derived
-from verifier.report import Trusted, Verification, derived, verify
+from verifier.exports import Derivation
+from verifier.report import TrustAnchors, Verification, derive, verify
 from verifier.text import UnsoundError, same
 from verifier.tree import load
 from verifier.verdict import EXIT, problems, row_of, sentence
@@ -68,14 +68,14 @@ def anew(folder: Path) -> None:
         pass
     put_key(folder, KEY)
     try:
-        told = derived(load(folder), MINE)
+        told = derive(load(folder), MINE)
         formed(folder, told)
     except Exception:  # noqa: BLE001  of what cannot be read nobody makes a form
         pass
     signed(folder)
 
 
-def formed(folder: Path, report: Derived) -> None:
+def formed(folder: Path, report: Derivation) -> None:
     """Write the forms as the verifier wants them."""
 
     def junit(one: dict[str, Any]) -> ET.Element:
@@ -93,7 +93,7 @@ def formed(folder: Path, report: Derived) -> None:
     (folder / "signoff.html").write_text(page.render_page(report))
 
 
-def document(report: Derived) -> dict[str, Any]:
+def document(report: Derivation) -> dict[str, Any]:
     """``signoff.json``."""
     run, before = report.run, json.loads(report.run.tree.read("signoff.json"))
     record = run.record
@@ -133,7 +133,7 @@ def signed(folder: Path) -> None:
     """Make checksums, statement and signature anew."""
     Evidence(folder).seal()
     try:
-        told = derived(load(folder), MINE)
+        told = derive(load(folder), MINE)
         stated: dict[str, Any] | None = exports.statement_content(told)
     except Exception:  # noqa: BLE001  as above
         stated = None
@@ -381,7 +381,7 @@ def attempt(
             anew(folder)
         elif one.name != "the statement":
             resigned(folder)
-        result = verify(load(folder), Trusted(keys=(MINE,), contract=contract))
+        result = verify(load(folder), TrustAnchors(keys=(MINE,), contract=contract))
         return Attempt(one.name, place, how, result, same(_bare(one.read(folder)), _bare(before)))
     finally:
         shutil.rmtree(folder)

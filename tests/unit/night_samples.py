@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from history.causes import Answer
+from history.causes import BisectAnswer
 from history.database import History
 from history.matrix import Cell, Matrix
 from history.nightly import Ground, Nightly
@@ -71,7 +71,7 @@ class Nights:
         self.ran: list[tuple[str, ...]] = []
         self.before_end: Callable[[], None] = lambda: None
         self.searched: list[tuple[str, ...]] = []
-        self.search: Callable[[], Answer] = lambda: Answer("2 of 2 patches: 0002-b.patch", "/answer.txt")
+        self.search: Callable[[], BisectAnswer] = lambda: BisectAnswer("2 of 2 patches: 0002-b.patch", "/answer.txt")
         self._tried: dict[tuple[str, str], int] = {}
         self._runs = 0
         self.project = folder / "project"
@@ -101,7 +101,7 @@ class Nights:
         """Let it be one in the morning of the day after."""
         self.clock = datetime.combine(self.clock.date() + timedelta(days=1), datetime.min.time(), UTC).replace(hour=1)
 
-    def _search(self, words: Sequence[str], folder: Path, seconds: float) -> Answer:
+    def _search(self, words: Sequence[str], folder: Path, seconds: float) -> BisectAnswer:
         """Stands in for ``sealproof bisect``."""
         assert folder.parent.parent == self.folder / "nights"
         assert seconds > 0

@@ -28,7 +28,7 @@ from signoff.verdict import Status, judge
 from tests.unit.signoff_samples import probe as probe_claim
 from tests_e2e.support import attack as module
 from tests_e2e.support import checks as checks_module
-from tests_e2e.support.attack import CONTROL, PATTERN, UNDER_TEST, Aimed, Attack, Got, Target
+from tests_e2e.support.attack import CONTROL, PATTERN, UNDER_TEST, Aimed, Answer, Attack, Target
 from tests_e2e.support.attack_module import attack_by_module
 from tests_e2e.support.checks import checks, works
 
@@ -183,8 +183,8 @@ def attack(world: World, fake_trial: FakeTrial) -> Attack:
     return Attack(world, fake_trial)  # it is its own pool
 
 
-def reads_all(world: World) -> Callable[[Puppet, Target], Got]:
-    return lambda _, page: Got(Done(returned=PAGE), world.load(page))
+def reads_all(world: World) -> Callable[[Puppet, Target], Answer]:
+    return lambda _, page: Answer(Done(returned=PAGE), world.load(page))
 
 
 def test_probe_runs_on_all_six_pages_and_each_is_told_by_its_own_canary(
@@ -192,10 +192,10 @@ def test_probe_runs_on_all_six_pages_and_each_is_told_by_its_own_canary(
 ) -> None:
     targets: list[Target] = []
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         assert attacker == "a process"
         targets.append(page)
-        return Got(Done(returned=PAGE), world.load(page))
+        return Answer(Done(returned=PAGE), world.load(page))
 
     attack.by_a_process("process_vm_readv", probe)
     assert len(set(targets)) == 6
@@ -238,10 +238,10 @@ def test_reach_tells_guest_physical_virtual_and_host_physical_and_the_mapping(
 
 
 def test_all_probes_run_while_qemu_is_held_and_the_guest_is_asked_afterwards(attack: Attack, world: World) -> None:
-    def probe(attacker: Puppet, _: Target) -> Got:
+    def probe(attacker: Puppet, _: Target) -> Answer:
         assert (attacker, world.held) == ("QEMU", True)
         world.events.append("probe")
-        return Got(Done(signal="SIGBUS"))
+        return Answer(Done(signal="SIGBUS"))
 
     attack.by_qemu("rep movsb", probe)
     assert world.events[:2] == ["plant", "hold 77"]
@@ -260,7 +260,7 @@ def test_canaries_are_fresh_for_each_attack(attack: Attack, world: World) -> Non
 def test_page_that_moved_is_a_fault_and_never_judged(attack: Attack, world: World, fake_trial: FakeTrial) -> None:
     world.moved = True
     with pytest.raises(MachineError, match="moved its kernel canary"):
-        attack.by_a_process("c", lambda *_: Got(Done(returned=-1, errno="EFAULT")))
+        attack.by_a_process("c", lambda *_: Answer(Done(returned=-1, errno="EFAULT")))
     assert fake_trial.judged == 0
     assert world.events[-1] == "puppeteer ends"
 
@@ -269,7 +269,7 @@ def test_page_that_moved_is_a_fault_and_never_judged(attack: Attack, world: Worl
 def test_probe_that_fails_in_a_step_of_its_own_is_never_judged_and_lets_all_go(
     attack: Attack, world: World, fake_trial: FakeTrial, by: Callable[..., None]
 ) -> None:
-    def probe(*_: object) -> Got:
+    def probe(*_: object) -> Answer:
         raise ChannelError("open /proc/77/mem: ENOENT")
 
     with pytest.raises(ChannelError):
@@ -284,10 +284,10 @@ def test_probe_whose_step_fails_in_the_guest_under_test_alone_is_a_fault_of_the_
 ) -> None:
     """What the kernel allows a plain guest's QEMU it must allow a protected one's, or say why in the contract."""
 
-    def probe(_: Puppet, page: Target) -> Got:
+    def probe(_: Puppet, page: Target) -> Answer:
         if page.qemu == pair.pid:
             raise ChannelError("userfaultfd: EFAULT")
-        return Got(Done(returned=PAGE))
+        return Answer(Done(returned=PAGE))
 
     with pytest.raises(HarmError, match="fails with a guest: userfaultfd: EFAULT"):
         Attack(pair, fake_trial).by_qemu("c", probe)
@@ -300,20 +300,20 @@ def test_lethal_probe_whose_step_fails_on_the_private_page_alone_is_a_fault_of_t
     fake_trial: FakeTrial,
     blamed: bool,  # noqa: FBT001
 ) -> None:
-    def probe(_: World, guest: World, page: Target) -> Got:
+    def probe(_: World, guest: World, page: Target) -> Answer:
         if not blamed or guest.pages[page.gpa][0].state == "private":
             raise ChannelError("QEMU ended by SIGABRT")
-        return Got(Done(returned=PAGE))
+        return Answer(Done(returned=PAGE))
 
     with pytest.raises(HarmError if blamed else ChannelError, match="SIGABRT"):
         Attack(pair, fake_trial).lethal("c", probe)
     assert fake_trial.judged == 0
 
 
-def write_all(world: World, data: bytes, wrote: bytes | None) -> Callable[[Puppet, Target], Got]:
-    def probe(_: Puppet, page: Target) -> Got:
+def write_all(world: World, data: bytes, wrote: bytes | None) -> Callable[[Puppet, Target], Answer]:
+    def probe(_: Puppet, page: Target) -> Answer:
         world.store(page, data)
-        return Got(Done(returned=PAGE), wrote=wrote)
+        return Answer(Done(returned=PAGE), wrote=wrote)
 
     return probe
 
@@ -338,18 +338,18 @@ def test_what_the_guest_finds_afterwards(
 def test_page_that_is_as_before(
     attack: Attack, fake_trial: FakeTrial, writes: bytes | None, after: After | None
 ) -> None:
-    attack.by_a_process("c", lambda *_: Got(Done(returned=-1, errno="EFAULT"), wrote=writes))
+    attack.by_a_process("c", lambda *_: Answer(Done(returned=-1, errno="EFAULT"), wrote=writes))
     assert {observation.page_after for observation in fake_trial.subject} == {after}
 
 
 def test_private_pages_are_the_subject_and_the_others_the_control(
     attack: Attack, world: World, fake_trial: FakeTrial
 ) -> None:
-    def probe(_: Puppet, page: Target) -> Got:
+    def probe(_: Puppet, page: Target) -> Answer:
         planted, content = world.pages[page.hva - (1 << 40)]
         if planted.set == UNDER_TEST:
-            return Got(Done(returned=-1, errno="EFAULT"))
-        return Got(Done(returned=PAGE), content)
+            return Answer(Done(returned=-1, errno="EFAULT"))
+        return Answer(Done(returned=PAGE), content)
 
     attack.by_a_process("c", probe)
     assert {(observation.ending.errno, observation.leaked) for observation in fake_trial.subject} == {("EFAULT", 0)}
@@ -357,16 +357,16 @@ def test_private_pages_are_the_subject_and_the_others_the_control(
 
 
 def test_guest_is_not_asked_for_a_page_that_is_gone(attack: Attack, world: World, fake_trial: FakeTrial) -> None:
-    attack.by_qemu("madvise(MADV_DONTNEED)", lambda *_: Got(Done(returned=0), freed=True))
+    attack.by_qemu("madvise(MADV_DONTNEED)", lambda *_: Answer(Done(returned=0), freed=True))
     assert not [event for event in world.events if event.startswith("read ")]
     assert {observation.page_after for observation in fake_trial.subject} == {None}
 
 
 def test_all_pages_of_a_pristine_host_are_attacked_at_once(attack: Attack, world: World, fake_trial: FakeTrial) -> None:
-    def probe(host: World, pages: list[Aimed]) -> list[Got]:
+    def probe(host: World, pages: list[Aimed]) -> list[Answer]:
         assert host is world
         world.events.append("probe")
-        return [Got(Done(returned=0), page.planted.content) for page in pages]
+        return [Answer(Done(returned=0), page.planted.content) for page in pages]
 
     attack.all_at_once("quit", probe)
     assert world.events[:3] == ["a pristine host", "plant", "probe"]
@@ -376,7 +376,7 @@ def test_all_pages_of_a_pristine_host_are_attacked_at_once(attack: Attack, world
 
 def test_all_facts_of_a_signal_come_along(attack: Attack, fake_trial: FakeTrial) -> None:
     done = Done(signal="SIGBUS", si_code="BUS_ADRERR", si_addr=0x7000)
-    attack.by_qemu("rep movsb", lambda *_: Got(done, b""))
+    attack.by_qemu("rep movsb", lambda *_: Answer(done, b""))
     assert fake_trial.subject[0].ending == done
 
 
@@ -404,15 +404,15 @@ def test_plain_pages_that_are_read_are_as_the_contract_says(
 def test_one_page_that_was_not_read_is_no_pass(
     attack: Attack, world: World, fake_trial: FakeTrial, spoilt: str, how: str
 ) -> None:
-    def probe(_: Puppet, page: Target) -> Got:
+    def probe(_: Puppet, page: Target) -> Answer:
         planted, content = world.pages[page.hva - (1 << 40)]
         if (planted.set, planted.kind) != (UNDER_TEST, spoilt):
-            return Got(Done(returned=PAGE), content)
+            return Answer(Done(returned=PAGE), content)
         contents = [content for _, content in world.pages.values()]
         data = {"nothing": b"", "zeros": bytes(PAGE), "of another page": contents[-1]}[how]
         if planted.kind == "page-cache" and how == "of another page":
             data = contents[0]
-        return Got(Done(returned=PAGE), data)
+        return Answer(Done(returned=PAGE), data)
 
     attack.by_a_process("c", probe)
     assert judge_with(fake_trial) is not Status.PASS
@@ -429,16 +429,16 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def keeps(world: World) -> Callable[[Puppet, Target], Got]:
+def keeps(world: World) -> Callable[[Puppet, Target], Answer]:
     """A probe that works, on a host that protects."""
 
-    def probe(_: Puppet, page: Target) -> Got:
+    def probe(_: Puppet, page: Target) -> Answer:
         guest = world if page.qemu == world.pid else world.plain_guest
         assert guest is not None
         planted, content = guest.pages[page.hva - (1 << 40)]
         if planted.state == "private":
-            return Got(Done(returned=-1, errno="EFAULT"))
-        return Got(Done(returned=PAGE), content)
+            return Answer(Done(returned=-1, errno="EFAULT"))
+        return Answer(Done(returned=PAGE), content)
 
     return probe
 
@@ -462,9 +462,9 @@ def test_private_pages_are_held_against_shared_ones_and_those_of_the_plain_guest
 def test_each_qemu_attacks_its_own_guest(pair: World, fake_trial: FakeTrial) -> None:
     met: list[tuple[str, int]] = []
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         met.append((str(attacker), page.qemu))
-        return Got(Done(returned=0), pair.load(page))
+        return Answer(Done(returned=0), pair.load(page))
 
     Attack(pair, fake_trial).by_qemu("rep movsb", probe)
     assert met == [("QEMU", 77)] * 6 + [("the other QEMU", 78)] * 3
@@ -483,7 +483,7 @@ def test_probe_that_must_show_that_it_met_the_page_proves_nothing_if_it_does_not
 ) -> None:
     kept = keeps(pair)
 
-    def probe(who: Puppet, page: Target) -> Got:
+    def probe(who: Puppet, page: Target) -> Answer:
         got = kept(who, page)
         return replace(got, met="bytes of the page came" if got.data else met)
 
@@ -501,10 +501,10 @@ def test_guest_that_did_not_opt_in_is_never_a_pass(
 ) -> None:
     pair.protected = False
 
-    def probe(_: Puppet, page: Target) -> Got:
+    def probe(_: Puppet, page: Target) -> Answer:
         if page.qemu == 77 and met != "leak":
-            return Got(Done(returned=-1, errno=met))
-        return Got(Done(returned=PAGE), pair.load(page))
+            return Answer(Done(returned=-1, errno=met))
+        return Answer(Done(returned=PAGE), pair.load(page))
 
     Attack(pair, fake_trial).by_a_process("c", probe)
     assert {observation.state for observation in fake_trial.subject} == {State.PLAIN}

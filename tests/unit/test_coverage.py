@@ -349,7 +349,7 @@ def test_a_gap_is_told_and_counted() -> None:
     assert [(gap.number, gap.branches, gap.reason) for gap in result.gaps] == [(2, 1, ""), (3, 0, "")]
     totals = result.totals()
     assert (totals.added, totals.code, totals.ran, totals.missing) == (4, 3, 2, 1)
-    assert (totals.branches, totals.taken) == (2, 1)
+    assert (totals.branches, totals.branches_taken) == (2, 1)
     assert not totals.has_reached_goal
     assert result.by_line() == {"mm/a.c": {"2": ["one", "two"], "3": [], "4": ["one"]}}
 

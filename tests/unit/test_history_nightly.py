@@ -22,7 +22,7 @@ from common.processes import spawn
 from common.waiting import Deadline, poll_until
 from history import summary
 from history.__main__ import main
-from history.causes import Answer, heads, read_answer, search
+from history.causes import BisectAnswer, heads, read_answer, search
 from history.compare import Change
 from history.database import History
 from history.matrix import Cell, ExitOn, Matrix, load, options
@@ -227,7 +227,7 @@ def test_a_night_that_is_killed_in_a_search_searches_again(nights: Nights) -> No
     nights.night()
     nights.next_day()
 
-    def be_killed() -> Answer:
+    def be_killed() -> BisectAnswer:
         raise Killed
 
     nights.search, answers = be_killed, nights.search
@@ -276,11 +276,11 @@ def test_commits_of_a_tree_that_a_cell_names_are_the_range(tmp_path: Path) -> No
 
 
 def test_a_search_is_the_command_that_users_have_and_what_it_says_is_told(tmp_path: Path) -> None:
-    assert search(["no_such_claim"], tmp_path, 60.0) == Answer("not found: there is no claim no_such_claim")
+    assert search(["no_such_claim"], tmp_path, 60.0) == BisectAnswer("not found: there is no claim no_such_claim")
     for names, told in ((["a"], "a"), (["a", "b"], "one of 2: a, b")):
         (tmp_path / "answer.json").write_text(json.dumps({"suspects": dict(enumerate(names))}))
-        assert read_answer(tmp_path, tmp_path / "bisect.log") == Answer(told, str(tmp_path / "answer.txt"))
-    assert search(["no_such_claim"], tmp_path, 0.0) == Answer("not found within the night's time")
+        assert read_answer(tmp_path, tmp_path / "bisect.log") == BisectAnswer(told, str(tmp_path / "answer.txt"))
+    assert search(["no_such_claim"], tmp_path, 0.0) == BisectAnswer("not found within the night's time")
 
 
 def test_a_night_that_is_interrupted_ends_its_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

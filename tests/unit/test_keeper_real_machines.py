@@ -51,14 +51,14 @@ def against(machine: Machine, how: str) -> str:
     before = machine.files()
     done = machine.keeper("boot", "t1", how, OURS)
     if message:
-        assert "\n" not in message[0].what
+        assert "\n" not in message[0].problem
         assert message[0].advice
         assert len(message) == 1
     if done.returncode != 0:
         assert machine.files() == before
         assert "systemd-run" not in machine.calls.read_text()
     assert bool(message) == (done.returncode == 2), (message, done.stderr)
-    return message[0].what if message else ""
+    return message[0].problem if message else ""
 
 
 # --- words of the command line
@@ -409,7 +409,7 @@ def test_machine_that_starts_no_kernel_of_ours_is_told(
         efi(machine, SECURE, b"\1")
     if how is Boot.SYSTEMD_BOOT:
         efi(machine, LOADER, "systemd-boot 257".encode("utf-16-le"))
-    lines = [finding.what for finding in obstacles(entry(boot=how), facts(machine), OURS)]
+    lines = [finding.problem for finding in obstacles(entry(boot=how), facts(machine), OURS)]
     if secure and how is not Boot.KEXEC:
         assert lines == ["Secure Boot is on, and does not start our kernel"]
     elif lockdown != "[none]":
@@ -569,7 +569,7 @@ def test_root_of_which_a_lean_kernel_knows_nothing_is_told(machine: Machine, roo
     stub(machine, "findmnt", "echo /dev/vda1")
     stub(machine, "lsblk", f"[ -n '{on}' ] && printf '%s\\n' {on}")
     machine.write("proc/mounts", f"/dev/vda1 / {root} rw 0 0\n")
-    lines = [finding.what for finding in obstacles(entry(config="lean"), facts(machine), OURS)]
+    lines = [finding.problem for finding in obstacles(entry(config="lean"), facts(machine), OURS)]
     assert lines == ([f"its root file system is on {lacks}, of which a lean kernel knows nothing"] if lacks else [])
     assert not list(obstacles(entry(config="own"), facts(machine), OURS))
 
@@ -594,13 +594,13 @@ def test_watchdog_that_runs_on_in_a_kernel_without_its_driver_is_told(
         machine.write(f"sys/class/watchdog/watchdog0/{name}", f"{value}\n")
     result = facts(machine)
     (*rest,) = obstacles(entry(config="lean"), result, OURS)
-    assert [one.what for one in rest] == (
+    assert [one.problem for one in rest] == (
         [f"its hardware watchdog ({identity}, 30 s) runs on across kexec, and a lean kernel does not feed it"]
         if is_reported
         else []
     )
     assert not list(obstacles(entry(config="own"), result, OURS))
-    assert not [one for one in obstacles(entry(config="lean", boot="grub"), result, OURS) if "watchdog" in one.what]
+    assert not [one for one in obstacles(entry(config="lean", boot="grub"), result, OURS) if "watchdog" in one.problem]
 
 
 def test_var_in_which_no_program_may_run_is_told_where_one_has_to(machine: Machine) -> None:

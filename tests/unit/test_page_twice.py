@@ -18,7 +18,7 @@ from tests.unit.test_tampering import seal_again
 from verifier import page as verifiers_page
 from verifier import threats as verifiers_threats
 from verifier import words
-from verifier.report import Trusted, verify
+from verifier.report import TrustAnchors, verify
 from verifier.tree import load
 
 
@@ -55,13 +55,15 @@ def test_each_form_of_a_report_is_made_anew(tmp_path: Path, story: dict[str, Any
     """Not only of one that is PROTECTED."""
     report = small_report(tmp_path, KEY, **story)
     faults = [
-        fault for fault in verify(load(report), Trusted()).faults if fault.startswith(("signoff", "junit", "kcidb"))
+        fault
+        for fault in verify(load(report), TrustAnchors()).faults
+        if fault.startswith(("signoff", "junit", "kcidb"))
     ]
     assert faults == []
     page_file = report / "signoff.html"
     page_file.write_bytes(page_file.read_bytes().replace(b"</h1>", b"</h1 >", 1))
     seal_again(report)
-    assert any("signoff.html: line" in fault for fault in verify(load(report), Trusted()).faults)
+    assert any("signoff.html: line" in fault for fault in verify(load(report), TrustAnchors()).faults)
 
 
 def test_bytes_that_are_no_text_are_not_taken_for_their_escapes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -314,14 +314,14 @@ def test_what_a_process_leaves_must_hold_no_secret() -> None:
     result = disagreement(BEGUN, answers(Model(), left=[3, 41, 4]))
     assert result is not None
     assert result.line == "end exit"
-    assert "marks [3, 4]" in result.seen
+    assert "marks [3, 4]" in result.answer
 
 
 def test_a_program_that_ends_early_is_told_of() -> None:
     for run in (lambda _: completion_of('["0"]'), lambda _: completion_of(status=1, stderr="cannot open /dev/kvm: no")):
         result = disagreement((), run)
         assert result is not None
-    assert "cannot open /dev/kvm" in result.seen
+    assert "cannot open /dev/kvm" in result.answer
     assert differing("ok", "not json") == ('"ok"', "not json")
 
 

@@ -48,7 +48,7 @@ from tests.unit.test_tampering import (
 from tests.unit.test_tampering_details import kernel
 from tests.unit.test_tampering_fleet import EVERY, check_fleet, fleet, merge_parts
 from tests.unit.test_tampering_kinds import ORACLE, SWEEP, ends, events, of_json, put
-from verifier.report import Trusted, verify
+from verifier.report import TrustAnchors, verify
 from verifier.sweeps import ranges, read
 from verifier.tree import load
 
@@ -681,4 +681,4 @@ def test_what_survives_a_change_is_the_signers_word(single: Path, merged: Path, 
 def test_the_forger_makes_good_reports(single: Path, merged: Path) -> None:
     """Or nothing that it makes would say anything."""
     for report, contract in ((single, contract_sha256()), (merged, contract_sha256(fleet_samples.CONTRACT))):
-        assert verify(load(report), Trusted(keys=(MINE,), contract=contract)).exit_code == 0
+        assert verify(load(report), TrustAnchors(keys=(MINE,), contract=contract)).exit_code == 0

@@ -237,13 +237,13 @@ def names(files: dict[str, bytes]) -> Edit:
 def test_a_checkout_is_held_against_the_list_file_by_file(
     report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trusted = tmp_path / "trusted"
-    names(write_trusted_tree(trusted))(report)
-    (trusted / "reports" / "x").mkdir(parents=True)
-    (trusted / "reports" / "x" / "signoff.py").write_bytes(b"not looked at")
-    assert check(report, capsys, "--tree", str(trusted))[0] == 0
-    (trusted / "signoff" / "verdict.py").write_bytes(b"otherwise")
-    code, text = check(report, capsys, "--tree", str(trusted))
+    anchors = tmp_path / "trusted"
+    names(write_trusted_tree(anchors))(report)
+    (anchors / "reports" / "x").mkdir(parents=True)
+    (anchors / "reports" / "x" / "signoff.py").write_bytes(b"not looked at")
+    assert check(report, capsys, "--tree", str(anchors))[0] == 0
+    (anchors / "signoff" / "verdict.py").write_bytes(b"otherwise")
+    code, text = check(report, capsys, "--tree", str(anchors))
     assert (code, "not those that you trust: signoff/verdict.py" in text) == (3, True), text
 
 
@@ -253,18 +253,18 @@ def test_a_checkout_is_held_against_the_list_file_by_file(
 def test_a_file_that_a_checkout_has_more_is_told(
     report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str
 ) -> None:
-    trusted = tmp_path / "trusted"
-    names(write_trusted_tree(trusted))(report)
-    (trusted / more).parent.mkdir(exist_ok=True)
-    (trusted / more).write_bytes(b"x")
-    code, text = check(report, capsys, "--tree", str(trusted))
+    anchors = tmp_path / "trusted"
+    names(write_trusted_tree(anchors))(report)
+    (anchors / more).parent.mkdir(exist_ok=True)
+    (anchors / more).write_bytes(b"x")
+    code, text = check(report, capsys, "--tree", str(anchors))
     assert (code, f"not those that you trust: {more}" in text) == (3, True), text
 
 
 def test_a_dirty_tree_is_good_if_the_reader_has_the_same(
     report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trusted = tmp_path / "trusted"
-    both(record(commit="0" * 40 + "-dirty"), names(write_trusted_tree(trusted)))(report)
+    anchors = tmp_path / "trusted"
+    both(record(commit="0" * 40 + "-dirty"), names(write_trusted_tree(anchors)))(report)
     assert check(report, capsys)[0] == 2
-    assert check(report, capsys, "--tree", str(trusted))[0] == 0
+    assert check(report, capsys, "--tree", str(anchors))[0] == 0

@@ -27,7 +27,7 @@ from host_setup.this_machine import Choice, HostKind
 from signoff.evidence import read
 from signoff.verdict import Status
 from tests.unit.fleet_samples import CLAIMS, FIRST, SECOND, THIRD, WELL, part
-from verifier.report import Trusted, verify
+from verifier.report import TrustAnchors, verify
 from verifier.tree import load
 
 HEALTH = ("tests_e2e/health/test_health.py",)
@@ -201,7 +201,7 @@ def test_two_runs_become_one_report(
     assert len(kept.fleet.parts) == 2
     assert [*kept.record.durations] == ["2 runs at a time"]
     assert not [*reports.glob("workers-*")]
-    assert verify(load(reports / "latest"), Trusted()).faults == []
+    assert verify(load(reports / "latest"), TrustAnchors()).faults == []
 
 
 def test_a_claim_that_fails_in_one_run_fails(reports: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from host_setup.channels.puppets import Done, Puppet
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import AimedObservation, Attack, Got, Target, pages_of
+from tests_e2e.support.attack import AimedObservation, Answer, Attack, Target, pages_of
 from tests_e2e.support.cores import TO_A_FILE, TO_A_HANDLER, core_of, cores_go, page_in_core
 
 NO_LIMIT = 2**64 - 1
@@ -58,7 +58,9 @@ def _abort(attack: Attack, host: Host, guest: Guest, sets: Sequence[str], call: 
     host.ssh.run(["rm", core], seconds=10).require()  # it lies in the host's memory
     # What the dump does not even know as mapped the kernel never came to.
     answers = [
-        Got(Done(returned=len(data or b"")), data or b"", met="" if data is None else "the dump tells of the mapping")
+        Answer(
+            Done(returned=len(data or b"")), data or b"", met="" if data is None else "the dump tells of the mapping"
+        )
         for data in contents
     ]
     return attack.observe(call, guest, aimed, answers)
@@ -70,10 +72,10 @@ def test_host_cannot_read_private_page_in_core_dump_of_forked_child(attack: Atta
         attack.by_qemu("MADV_DOFORK, fork, SIGSEGV", _child_dumps(attack))
 
 
-def _child_dumps(attack: Attack) -> Callable[[Puppet, Target], Got]:
+def _child_dumps(attack: Attack) -> Callable[[Puppet, Target], Answer]:
     ssh = attack.host.ssh
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         # QEMU excludes its guest's memory from forks.
         advised = qemu.syscall("madvise", page.hva, PAGE_SIZE, mmap.MADV_DOFORK)
         child = qemu.syscall("clone", 0, 0, 0, 0, 0).require("fork")
@@ -92,7 +94,7 @@ def _child_dumps(attack: Attack) -> Callable[[Puppet, Target], Got]:
             raise ChannelError(f"the child {child} of QEMU dumped no core")
         data = page_in_core(ssh, core_of(child), page.hva)
         ssh.run(["rm", core_of(child)], seconds=10).require()
-        return Got(advised, data or b"")
+        return Answer(advised, data or b"")
 
     return probe
 

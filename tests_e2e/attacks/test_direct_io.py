@@ -8,7 +8,7 @@ import struct
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Answer, Attack, Target
 from tests_e2e.support.steps import open_file
 from tests_e2e.support.zram import zram_disk
 
@@ -21,11 +21,11 @@ def test_qemu_cannot_write_private_page_to_a_disk(attack: Attack) -> None:
     """QEMU cannot have a disk's driver read a private page of its guest, by write() with O_DIRECT."""
     with zram_disk(attack.host.ssh) as disk:
 
-        def probe(qemu: Puppet, page: Target) -> Got:
+        def probe(qemu: Puppet, page: Target) -> Answer:
             with open_file(qemu, disk, os.O_RDWR | os.O_DIRECT) as file:
                 _clear(qemu, file)
                 done = qemu.syscall("pwrite64", file, page.hva, PAGE_SIZE, 0)
-                return Got(done, _first_page(qemu, file))
+                return Answer(done, _first_page(qemu, file))
 
         attack.by_qemu("pwrite(O_DIRECT)", probe)
 
@@ -34,11 +34,11 @@ def test_qemu_cannot_write_up_to_private_page_to_a_disk(attack: Attack) -> None:
     """QEMU cannot take a private page of its guest along in a write() with O_DIRECT that starts in the page before."""
     with zram_disk(attack.host.ssh) as disk:
 
-        def probe(qemu: Puppet, page: Target) -> Got:
+        def probe(qemu: Puppet, page: Target) -> Answer:
             with open_file(qemu, disk, os.O_RDWR | os.O_DIRECT) as file:
                 _clear(qemu, file)
                 done = qemu.syscall("pwrite64", file, page.hva - PAGE_SIZE, 2 * PAGE_SIZE, 0)
-                return Got(done, _first_page(qemu, file, pages=2))
+                return Answer(done, _first_page(qemu, file, pages=2))
 
         attack.by_qemu("pwrite(O_DIRECT) of two pages", probe)
 
@@ -47,10 +47,10 @@ def test_qemu_cannot_read_a_disk_into_private_page(attack: Attack) -> None:
     """QEMU cannot have a disk's driver write to a private page of its guest, by read() with O_DIRECT."""
     with zram_disk(attack.host.ssh) as disk:
 
-        def probe(qemu: Puppet, page: Target) -> Got:
+        def probe(qemu: Puppet, page: Target) -> Answer:
             with open_file(qemu, disk, os.O_RDWR | os.O_DIRECT) as file:
                 _fill(qemu, file)
-                return Got(qemu.syscall("pread64", file, page.hva, PAGE_SIZE, 0), wrote=PATTERN)
+                return Answer(qemu.syscall("pread64", file, page.hva, PAGE_SIZE, 0), wrote=PATTERN)
 
         attack.by_qemu("pread(O_DIRECT)", probe)
 
@@ -59,11 +59,11 @@ def test_qemu_cannot_write_private_page_to_a_disk_by_libaio(attack: Attack) -> N
     """QEMU cannot have a disk's driver read a private page of its guest by asynchronous I/O (io_submit)."""
     with zram_disk(attack.host.ssh) as disk:
 
-        def probe(qemu: Puppet, page: Target) -> Got:
+        def probe(qemu: Puppet, page: Target) -> Answer:
             with open_file(qemu, disk, os.O_RDWR | os.O_DIRECT) as file:
                 _clear(qemu, file)
                 done = _by_libaio(qemu, IOCB_CMD_PWRITE, file, page.hva)
-                return Got(done, _first_page(qemu, file))
+                return Answer(done, _first_page(qemu, file))
 
         attack.by_qemu("io_submit(IOCB_CMD_PWRITE)", probe)
 
@@ -72,10 +72,10 @@ def test_qemu_cannot_read_a_disk_into_private_page_by_libaio(attack: Attack) -> 
     """QEMU cannot have a disk's driver write to a private page of its guest by asynchronous I/O (io_submit)."""
     with zram_disk(attack.host.ssh) as disk:
 
-        def probe(qemu: Puppet, page: Target) -> Got:
+        def probe(qemu: Puppet, page: Target) -> Answer:
             with open_file(qemu, disk, os.O_RDWR | os.O_DIRECT) as file:
                 _fill(qemu, file)
-                return Got(_by_libaio(qemu, IOCB_CMD_PREAD, file, page.hva), wrote=PATTERN)
+                return Answer(_by_libaio(qemu, IOCB_CMD_PREAD, file, page.hva), wrote=PATTERN)
 
         attack.by_qemu("io_submit(IOCB_CMD_PREAD)", probe)
 

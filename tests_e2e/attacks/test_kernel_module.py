@@ -10,7 +10,7 @@ import pytest
 from host_setup.channels.puppets import Done, Puppet
 from host_setup.channels.uapi import Method
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Answer, Attack, Target
 from tests_e2e.support.attack_module import KGDB_READS, KGDB_WRITES, attack_by_module, write_by_module
 
 # linux/mm_types.h: WRITE, DUMP, FORCE, NOWAIT, NOFAULT, HWPOISON, ANON, SPLIT_PMD, PCI_P2PDMA, INTERRUPTIBLE and
@@ -35,15 +35,15 @@ def test_kernel_cannot_get_private_page_by_get_user_pages(attack: Attack) -> Non
 def test_kernel_cannot_get_private_page_by_any_flag_of_get_user_pages(attack: Attack) -> None:
     """No flag that get_user_pages() takes from a driver gets it a private page of a guest."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         answers = [
-            Got(*attack_by_module(qemu, Method.GET_USER_PAGES_WITH, page.hva, PAGE_SIZE, cpu=flags))
+            Answer(*attack_by_module(qemu, Method.GET_USER_PAGES_WITH, page.hva, PAGE_SIZE, cpu=flags))
             for flags in (*FOLL_FLAGS, sum(FOLL_FLAGS))
         ]
         ends = {answer.done for answer in answers}
         sizes = itertools.accumulate(len(answer.data) for answer in answers)
         # All must end alike: else the observation has no end that a contract knows.
-        return Got(
+        return Answer(
             ends.pop() if len(ends) == 1 else Done(),
             b"".join(answer.data for answer in answers),
             cuts=tuple(sizes)[:-1],
@@ -65,10 +65,10 @@ def test_kernel_cannot_pin_private_page_for_long(attack: Attack) -> None:
 def test_kernel_cannot_read_private_page_by_access_process_vm(attack: Attack) -> None:
     """A driver of the host cannot read a private page of a guest by access_process_vm()."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         done, data = attack_by_module(qemu, Method.ACCESS_VM_READ, page.hva, PAGE_SIZE)
         done.require("access_process_vm")
-        return Got(Done(returned=len(data)), data)
+        return Answer(Done(returned=len(data)), data)
 
     attack.by_qemu("access_process_vm", probe)
 
@@ -76,10 +76,10 @@ def test_kernel_cannot_read_private_page_by_access_process_vm(attack: Attack) ->
 def test_kernel_cannot_write_private_page_by_access_process_vm(attack: Attack) -> None:
     """A driver of the host cannot overwrite a private page of a guest by access_process_vm()."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         done, count = write_by_module(qemu, Method.ACCESS_VM_WRITE, page.hva, PATTERN)
         done.require("access_process_vm")
-        return Got(Done(returned=count), wrote=PATTERN)
+        return Answer(Done(returned=count), wrote=PATTERN)
 
     attack.by_qemu("access_process_vm", probe)
 
@@ -129,22 +129,22 @@ def test_kernel_debugger_cannot_write_private_page(attack: Attack) -> None:
 
 
 def _read_in_qemu(attack: Attack, call: str, method: Method) -> None:
-    def probe(qemu: Puppet, page: Target) -> Got:
-        return Got(*attack_by_module(qemu, method, page.hva, PAGE_SIZE))
+    def probe(qemu: Puppet, page: Target) -> Answer:
+        return Answer(*attack_by_module(qemu, method, page.hva, PAGE_SIZE))
 
     attack.by_qemu(call, probe)
 
 
 def _read(attack: Attack, call: str, method: Method, size: int = PAGE_SIZE) -> None:
-    def probe(attacker: Puppet, page: Target) -> Got:
-        return Got(*attack_by_module(attacker, method, page.hpa, size))
+    def probe(attacker: Puppet, page: Target) -> Answer:
+        return Answer(*attack_by_module(attacker, method, page.hpa, size))
 
     attack.by_a_process(call, probe)
 
 
 def _write(attack: Attack, call: str, method: Method, content: bytes = PATTERN) -> None:
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         done, _ = write_by_module(attacker, method, page.hpa, content)
-        return Got(done, wrote=content)
+        return Answer(done, wrote=content)
 
     attack.by_a_process(call, probe)

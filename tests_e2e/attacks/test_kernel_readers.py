@@ -7,7 +7,7 @@ import os
 
 from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Answer, Attack, Target
 from tests_e2e.support.bpf import read_by_bpf
 from tests_e2e.support.direct_map import direct_map
 from tests_e2e.support.faults import that_met
@@ -18,7 +18,7 @@ def test_host_cannot_read_private_page_by_proc_kcore(attack: Attack) -> None:
     """The host cannot read a private page of a guest through /proc/kcore: it finds zeros."""
     layout = direct_map(attack.host.ssh)
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         return _pread(attacker, "/proc/kcore", layout.kcore_offset(page.hpa))
 
     attack.by_a_process("pread(/proc/kcore)", probe)
@@ -27,7 +27,7 @@ def test_host_cannot_read_private_page_by_proc_kcore(attack: Attack) -> None:
 def test_host_cannot_read_private_page_by_dev_mem(attack: Attack) -> None:
     """The host cannot read a private page of a guest through /dev/mem."""
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         return _pread(attacker, "/dev/mem", page.hpa)
 
     attack.by_a_process("pread(/dev/mem)", probe)
@@ -36,10 +36,10 @@ def test_host_cannot_read_private_page_by_dev_mem(attack: Attack) -> None:
 def test_host_cannot_write_private_page_by_dev_mem(attack: Attack) -> None:
     """The host cannot overwrite a private page of a guest through /dev/mem."""
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         file = attacker.open("/dev/mem", os.O_RDWR)
         done = attacker.syscall("pwrite64", file, attacker.memory(PATTERN), PAGE_SIZE, page.hpa)
-        return Got(done, wrote=PATTERN)
+        return Answer(done, wrote=PATTERN)
 
     attack.by_a_process("pwrite(/dev/mem)", probe)
 
@@ -48,8 +48,8 @@ def test_bpf_program_cannot_read_private_page(attack: Attack) -> None:
     """A BPF program cannot read a private page of a guest by bpf_probe_read_kernel()."""
     layout = direct_map(attack.host.ssh)
 
-    def probe(attacker: Puppet, page: Target) -> Got:
-        return Got(*read_by_bpf(attacker, layout.address(page.hpa), PAGE_SIZE))
+    def probe(attacker: Puppet, page: Target) -> Answer:
+        return Answer(*read_by_bpf(attacker, layout.address(page.hpa), PAGE_SIZE))
 
     attack.by_a_process("bpf_probe_read_kernel", probe)
 
@@ -59,17 +59,17 @@ def test_kprobe_event_cannot_fetch_from_private_page(attack: Attack) -> None:
     host = attack.host
     layout = direct_map(host.ssh)
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         address = layout.address(page.hpa)
-        return that_met(host.ssh, address, lambda: Got(*read_by_event(host.ssh, attacker, address, FETCHED)))
+        return that_met(host.ssh, address, lambda: Answer(*read_by_event(host.ssh, attacker, address, FETCHED)))
 
     attack.by_a_process("kprobe event", probe)
 
 
-def _pread(attacker: Puppet, path: str, offset: int) -> Got:
+def _pread(attacker: Puppet, path: str, offset: int) -> Answer:
     file = attacker.open(path, os.O_RDONLY)
     buffer = attacker.memory(PAGE_SIZE)
     done = attacker.syscall("pread64", file, buffer, PAGE_SIZE, offset)
     data = attacker.read(buffer, PAGE_SIZE)
     attacker.syscall("close", file).require("close")
-    return Got(done, data)
+    return Answer(done, data)

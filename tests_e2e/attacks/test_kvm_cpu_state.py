@@ -18,7 +18,7 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support import nested
-from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack, Got, Target
+from tests_e2e.support.attack import UNDER_TEST, Aimed, Answer, Attack, Target
 from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.host_memory import PIECE, memory_of, pages_with
 from tests_e2e.support.kvm import (
@@ -59,12 +59,12 @@ def find_content(own: OwnVm, page: Target, size: int) -> bytes:
 def test_kvm_cannot_be_made_to_write_the_wall_clock_into_private_page(attack: Attack, steered_host: Host) -> None:
     """QEMU cannot have KVM write the wall clock over a private page, by setting the CPU's MSR for it."""
 
-    def probe(own: OwnVm, page: Target) -> Got:
+    def probe(own: OwnVm, page: Target) -> Answer:
         before = own.cpu.msr(MSR_KVM_WALL_CLOCK_NEW)
         done = own.cpu.set_msr(MSR_KVM_WALL_CLOCK_NEW, page.gpa)
         wrote = find_content(own, page, WALL_CLOCK)
         own.cpu.set_msr(MSR_KVM_WALL_CLOCK_NEW, before).require("set the wall clock's MSR back")
-        return Got(done, wrote=wrote)
+        return Answer(done, wrote=wrote)
 
     by_own_vm(attack, "KVM_SET_MSRS(wall clock)", probe, steered_host)
 
@@ -72,7 +72,7 @@ def test_kvm_cannot_be_made_to_write_the_wall_clock_into_private_page(attack: At
 def test_kvm_cannot_be_made_to_write_the_clock_into_private_page(attack: Attack, steered_host: Host) -> None:
     """QEMU cannot have KVM write the guest's clock over a private page, by setting the CPU's MSR for it."""
 
-    def probe(own: OwnVm, page: Target) -> Got:
+    def probe(own: OwnVm, page: Target) -> Answer:
         return write_msr(own, page, MSR_KVM_SYSTEM_TIME_NEW, CLOCK)
 
     by_own_vm(attack, "KVM_RUN, clock", probe, steered_host)
@@ -81,13 +81,13 @@ def test_kvm_cannot_be_made_to_write_the_clock_into_private_page(attack: Attack,
 def test_kvm_cannot_be_made_to_write_steal_time_into_private_page(attack: Attack, steered_host: Host) -> None:
     """QEMU cannot have KVM write the steal time over a private page, by setting the CPU's MSR for it."""
 
-    def probe(own: OwnVm, page: Target) -> Got:
+    def probe(own: OwnVm, page: Target) -> Answer:
         return write_msr(own, page, MSR_KVM_STEAL_TIME, STEAL_TIME)
 
     by_own_vm(attack, "KVM_RUN, steal time", probe, steered_host)
 
 
-def write_msr(own: OwnVm, page: Target, msr: int, size: int) -> Got:
+def write_msr(own: OwnVm, page: Target, msr: int, size: int) -> Answer:
     """Have KVM write what belongs to an MSR, which it does before the CPU runs."""
     before = own.cpu.msr(msr)
     with own.code(PAUSE) as code:
@@ -95,7 +95,7 @@ def write_msr(own: OwnVm, page: Target, msr: int, size: int) -> Got:
         own.cpu.aim(code, 0, 0)
         done = own.cpu.run()
         own.cpu.set_msr(msr, before).require("set the MSR back")
-        return Got(done, wrote=find_content(own, page, size))
+        return Answer(done, wrote=find_content(own, page, size))
 
 
 def test_kvm_does_not_tell_page_directory_pointers_of_a_protected_guest(trial: Trial, steered_host: Host) -> None:

@@ -11,7 +11,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
-from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target
+from tests_e2e.support.attack import UNDER_TEST, Answer, Attack, Target
 from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.kvm import (
     ALIAS_SLOT,
@@ -28,7 +28,7 @@ from tests_e2e.support.kvm import (
 def test_memory_slot_deleted_leaves_private_page_private(attack: Attack) -> None:
     """QEMU cannot load a private page after it has deleted the memory slot that held it."""
 
-    def probe(own: OwnVm, page: Target) -> Got:
+    def probe(own: OwnVm, page: Target) -> Answer:
         ram = own.ram(page.gpa, page.hva)
         ram.delete()
         answer = load(own.qemu, page)
@@ -41,7 +41,7 @@ def test_memory_slot_deleted_leaves_private_page_private(attack: Attack) -> None
 def test_memory_slot_added_again_leaves_private_page_private(attack: Attack) -> None:
     """QEMU cannot load a private page after it has deleted its memory slot and added it again."""
 
-    def probe(own: OwnVm, page: Target) -> Got:
+    def probe(own: OwnVm, page: Target) -> Answer:
         ram = own.ram(page.gpa, page.hva)
         ram.delete()
         ram.put()
@@ -79,7 +79,7 @@ def _check_moves(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
 def test_memory_slot_made_read_only_leaves_private_page_private(attack: Attack) -> None:
     """QEMU cannot load a private page while its memory slot is a read-only one, which is the VMM's by definition."""
 
-    def probe(own: OwnVm, page: Target) -> Got:
+    def probe(own: OwnVm, page: Target) -> Answer:
         ram = own.ram(page.gpa, page.hva)
         ram.delete()
         ram.put(KVM_MEM_READONLY)
@@ -94,7 +94,7 @@ def test_memory_slot_made_read_only_leaves_private_page_private(attack: Attack) 
 def test_dirty_log_leaves_private_page_private(attack: Attack) -> None:
     """QEMU cannot load a private page while its memory slot logs the pages that the guest writes, as for migration."""
 
-    def probe(own: OwnVm, page: Target) -> Got:
+    def probe(own: OwnVm, page: Target) -> Answer:
         ram = own.ram(page.gpa, page.hva)
         ram.put(KVM_MEM_LOG_DIRTY_PAGES)
         answer = load(own.qemu, page)

@@ -12,7 +12,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Check, State
 from signoff.trial import Trial
-from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target
+from tests_e2e.support.attack import UNDER_TEST, Answer, Attack, Target
 from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.kvm import (
     ALIAS_SLOT,
@@ -40,7 +40,7 @@ def test_memory_mapped_over_private_page_gets_nothing_of_the_guest(attack: Attac
     The guest's CPU has loaded its secret before, and stores it where the private page was.
     """
 
-    def probe(own: OwnVm, page: Target) -> Got:
+    def probe(own: OwnVm, page: Target) -> Answer:
         qemu = own.qemu
         with own.code(LOAD_16_STORE_16) as code:
             own.cpu.aim(code, page.gpa, page.gpa)
@@ -51,7 +51,7 @@ def test_memory_mapped_over_private_page_gets_nothing_of_the_guest(attack: Attac
             done = own.cpu.run()
             answer = load(qemu, page)
             qemu.syscall("mremap", place, PAGE_SIZE, PAGE_SIZE, MOVE, page.hva).require("mremap back")
-        return Got(done, answer.data, cuts=(STORED,))
+        return Answer(done, answer.data, cuts=(STORED,))
 
     by_own_vm(attack, "mmap over the page, KVM_RUN", probe, steered_host)
 
@@ -59,13 +59,13 @@ def test_memory_mapped_over_private_page_gets_nothing_of_the_guest(attack: Attac
 def test_read_only_alias_does_not_show_private_page(attack: Attack, steered_host: Host) -> None:
     """A read-only second slot over a private page does not show it to code that QEMU has its own guest's CPU run."""
 
-    def probe(own: OwnVm, page: Target) -> Got:
+    def probe(own: OwnVm, page: Target) -> Answer:
         with own.code(LOAD_16) as code:
             own.vm.region(ALIAS_SLOT, NOBODYS, PAGE_SIZE, page.hva, KVM_MEM_READONLY).require("the alias")
             own.cpu.aim(code, NOBODYS, 0)
             done = own.cpu.run()
             own.vm.region(ALIAS_SLOT, 0, 0, 0).require("delete the alias")
-            return Got(done, own.cpu.load_result())
+            return Answer(done, own.cpu.load_result())
 
     by_own_vm(attack, "KVM_RUN on a read-only alias", probe, steered_host)
 
@@ -86,7 +86,7 @@ def _store_away(attack: Attack, steered_host: Host, call: str, flags: int | None
     :param flags: of the slot that takes its place; None: there is none.
     """
 
-    def probe(own: OwnVm, page: Target) -> Got:
+    def probe(own: OwnVm, page: Target) -> Answer:
         with own.code(LOAD_16_STORE_16) as code:
             own.cpu.aim(code, page.gpa, page.gpa)
             own.cpu.run().require("the guest's load")
@@ -98,7 +98,7 @@ def _store_away(attack: Attack, steered_host: Host, call: str, flags: int | None
             if flags is not None:
                 ram.delete()
             ram.put()
-        return Got(first, stored)
+        return Answer(first, stored)
 
     by_own_vm(attack, call, probe, steered_host)
 

@@ -15,7 +15,7 @@ from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done, Puppet
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from tests_e2e.support.attack import Aimed, Attack, Got
+from tests_e2e.support.attack import Aimed, Answer, Attack
 from tests_e2e.support.chain import call, run_chain
 from tests_e2e.support.host_memory import memory_of, pages_with
 from tests_e2e.support.vm_end import ask_to_quit, lives_on, wait_for_ends
@@ -58,7 +58,7 @@ def _nothing_left(attack: Attack, name: str, end: Callable[[Puppet, Guest, int],
     :param end: gets, at last, a descriptor of the process that is to end; tells also how the QEMU took it.
     """
 
-    def probe(host: Host, pages: list[Aimed]) -> list[Got]:
+    def probe(host: Host, pages: list[Aimed]) -> list[Answer]:
         with attack.puppeteer(host) as puppeteer:
             attacker = puppeteer.spawn()
             ends = {guest: attacker.syscall("pidfd_open", guest.pid, 0).require("pidfd_open") for guest in host.guests}
@@ -73,6 +73,6 @@ def _nothing_left(attack: Attack, name: str, end: Callable[[Puppet, Guest, int],
                 hits = pages_with(memory, [page.planted.content for page in pages])
         for guest in host.guests:
             poll_until(lambda: guest.vitals.reason is not None, Deadline(TIMEOUT), "its end to be noticed")  # noqa: B023
-        return [Got(done[page.target.qemu], data) for page, data in zip(pages, hits, strict=True)]
+        return [Answer(done[page.target.qemu], data) for page, data in zip(pages, hits, strict=True)]
 
     attack.all_at_once(name, probe)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from host_setup.channels.puppets import Done, Puppeteer
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from tests_e2e.support.attack import Aimed, Attack, Got
+from tests_e2e.support.attack import Aimed, Answer, Attack
 from tests_e2e.support.host_memory import memory_of, pages_with
 from tests_e2e.support.vm_end import close_vm, reset
 
@@ -32,12 +32,12 @@ def _nothing_left(attack: Attack, name: str, end: Callable[[Host, Puppeteer, Gue
     :param end: ends a guest, and returns how.
     """
 
-    def probe(host: Host, pages: list[Aimed]) -> list[Got]:
+    def probe(host: Host, pages: list[Aimed]) -> list[Answer]:
         with attack.puppeteer(host) as puppeteer:
             done = {guest.pid: end(host, puppeteer, guest) for guest in host.guests}
             with memory_of(host) as memory:
                 hits = pages_with(memory, [page.planted.content for page in pages])
         # The guest is no more, so nobody asks it what it finds.
-        return [Got(done[page.target.qemu], data, freed=True) for page, data in zip(pages, hits, strict=True)]
+        return [Answer(done[page.target.qemu], data, freed=True) for page, data in zip(pages, hits, strict=True)]
 
     attack.all_at_once(name, probe)

@@ -12,7 +12,7 @@ import os
 from common.errors import ChannelError
 from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Attack, Got, Target
+from tests_e2e.support.attack import Answer, Attack, Target
 from tests_e2e.support.chain import call
 from tests_e2e.support.frames import content_later, frame_after
 from tests_e2e.support.pagemap import place
@@ -38,7 +38,7 @@ def test_host_cannot_read_frame_that_private_page_left_by_madv_free(attack: Atta
 def _give_back(attack: Attack, name: str, first: int, second: int | None = None) -> None:
     """The first piece of advice is what counts; the second helps the kernel to follow it soon."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         advise = call("madvise", page.hva, PAGE_SIZE, first)
         if second is None:
             (done,), frame = frame_after(qemu, page, advise)
@@ -57,6 +57,6 @@ def _give_back(attack: Attack, name: str, first: int, second: int | None = None)
         if done.errno is None and not freed:
             raise ChannelError(f"madvise({name}) succeeded, and the page is where it was")
         content = frame.data or (content_later(attack.host, frame) if freed else b"")
-        return Got(done, content, freed=freed, met=frame.met)
+        return Answer(done, content, freed=freed, met=frame.met)
 
     attack.by_qemu(f"madvise({name})", probe)

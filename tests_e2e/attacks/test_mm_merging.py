@@ -12,7 +12,7 @@ from host_setup.channels.puppets import Puppet
 from host_setup.channels.ssh import Ssh
 from host_setup.hosts.base import Host
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Aimed, Attack, Got
+from tests_e2e.support.attack import Aimed, Answer, Attack
 from tests_e2e.support.pagemap import merge_places
 
 KSM = "/sys/kernel/mm/ksm"  # Documentation/admin-guide/mm/ksm.rst
@@ -26,7 +26,7 @@ def test_host_cannot_confirm_a_guess_of_private_page_by_ksm(attack: Attack) -> N
     QEMU offers all memory of its guest for merging. The guess is right: where it merges, the attacker knows the page.
     """
 
-    def probe(host: Host, pages: list[Aimed]) -> list[Got]:
+    def probe(host: Host, pages: list[Aimed]) -> list[Answer]:
         guesses = [page.planted.content for page in pages]
         with attack.puppeteer(host) as puppeteer:
             attacker = puppeteer.spawn()
@@ -41,7 +41,7 @@ def test_host_cannot_confirm_a_guess_of_private_page_by_ksm(attack: Attack) -> N
         if at[-1] in merged:
             raise ChannelError("a page that nobody else has counts as merged")
         return [
-            Got(done, guess if address in merged else b"")
+            Answer(done, guess if address in merged else b"")
             for guess, address, done in zip(guesses, at[:-1], dones[:-1], strict=True)
         ]
 

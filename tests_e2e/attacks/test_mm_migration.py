@@ -7,7 +7,7 @@ import struct
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Attack, Got, Target
+from tests_e2e.support.attack import Answer, Attack, Target
 from tests_e2e.support.chain import call
 from tests_e2e.support.frames import frame_after
 
@@ -21,7 +21,7 @@ UNPOISON = "/sys/kernel/debug/hwpoison/unpoison-pfn"
 def test_host_cannot_move_private_page_by_move_pages(attack: Attack) -> None:
     """The host cannot move a private page of a guest to another frame by move_pages(), and leave a copy behind."""
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         return _read_after_move_pages(attacker, page, MPOL_MF_MOVE_ALL)
 
     attack.by_a_process("move_pages(MPOL_MF_MOVE_ALL)", probe)
@@ -30,7 +30,7 @@ def test_host_cannot_move_private_page_by_move_pages(attack: Attack) -> None:
 def test_qemu_cannot_move_private_page_by_move_pages(attack: Attack) -> None:
     """QEMU cannot move a private page of its guest to another frame by move_pages(), and leave a copy behind."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         return _read_after_move_pages(qemu, page, MPOL_MF_MOVE)
 
     attack.by_qemu("move_pages(MPOL_MF_MOVE)", probe)
@@ -39,12 +39,12 @@ def test_qemu_cannot_move_private_page_by_move_pages(attack: Attack) -> None:
 def test_qemu_cannot_move_private_page_by_mbind(attack: Attack) -> None:
     """QEMU cannot move a private page of its guest to another frame by mbind(), and leave a copy behind."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         mask = qemu.memory(struct.pack("<Q", 1 << _other_node(qemu, page)))
         move = call("mbind", page.hva, PAGE_SIZE, MPOL_BIND, mask, NODES, MPOL_MF_MOVE | MPOL_MF_STRICT)
         (done,), frame = frame_after(qemu, page, move)
         qemu.syscall("mbind", page.hva, PAGE_SIZE, MPOL_DEFAULT, 0, 0, 0).require("mbind(MPOL_DEFAULT)")
-        return Got(done, frame.data, met=frame.met)
+        return Answer(done, frame.data, met=frame.met)
 
     attack.by_qemu("mbind(MPOL_MF_MOVE)", probe)
 
@@ -52,17 +52,17 @@ def test_qemu_cannot_move_private_page_by_mbind(attack: Attack) -> None:
 def test_qemu_cannot_move_private_page_by_soft_offline(attack: Attack) -> None:
     """QEMU cannot have a private page of its guest moved off a frame that is to go offline (MADV_SOFT_OFFLINE)."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         (done,), frame = frame_after(qemu, page, call("madvise", page.hva, PAGE_SIZE, MADV_SOFT_OFFLINE))
         if done.errno is None:
             number = str(page.hpa // PAGE_SIZE)
             attack.host.ssh.run(["sh", "-c", 'echo "$1" > "$0"', UNPOISON, number], seconds=10).require()
-        return Got(done, frame.data, met=frame.met)
+        return Answer(done, frame.data, met=frame.met)
 
     attack.by_qemu("madvise(MADV_SOFT_OFFLINE)", probe)
 
 
-def _read_after_move_pages(process: Puppet, page: Target, how: int) -> Got:
+def _read_after_move_pages(process: Puppet, page: Target, how: int) -> Answer:
     """Move a page of QEMU's, and read the frame that it was in.
 
     What became of the page stands in its status, which is its node, or a negative errno.
@@ -73,7 +73,7 @@ def _read_after_move_pages(process: Puppet, page: Target, how: int) -> Got:
     (done,), frame = frame_after(process, page, call("move_pages", page.qemu, 1, pages, nodes, status, how))
     done.require("move_pages")
     (now,) = struct.unpack("<i", process.read(status, 4))
-    return Got(Done(returned=0) if now == node else Done.of_result(now), frame.data, met=frame.met)
+    return Answer(Done(returned=0) if now == node else Done.of_result(now), frame.data, met=frame.met)
 
 
 def _other_node(process: Puppet, page: Target) -> int:

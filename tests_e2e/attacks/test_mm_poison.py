@@ -8,7 +8,7 @@ import os
 from host_setup.channels.puppets import Done, Puppet
 from host_setup.hosts.base import Host
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Aimed, Attack, Got, Target
+from tests_e2e.support.attack import Aimed, Answer, Attack, Target
 from tests_e2e.support.chain import call
 from tests_e2e.support.frames import Frame, frame_after
 
@@ -18,7 +18,7 @@ HWPOISON = "/sys/kernel/debug/hwpoison"  # mm/hwpoison-inject.c
 def test_host_cannot_read_frame_of_poisoned_private_page(attack: Attack) -> None:
     """The host cannot read the frame of a private page that was declared broken, nor after it was declared whole."""
 
-    def probe(host: Host, pages: list[Aimed]) -> list[Got]:
+    def probe(host: Host, pages: list[Aimed]) -> list[Answer]:
         with attack.puppeteer(host) as puppeteer:
             attacker = puppeteer.spawn()
             return [_poison_and_recover(attacker, page.target) for page in pages]
@@ -26,13 +26,13 @@ def test_host_cannot_read_frame_of_poisoned_private_page(attack: Attack) -> None
     attack.all_at_once("corrupt-pfn, unpoison-pfn", probe)
 
 
-def _poison_and_recover(process: Puppet, page: Target) -> Got:
+def _poison_and_recover(process: Puppet, page: Target) -> Answer:
     done, poisoned = _declare(process, page, "corrupt-pfn")
     whole, freed = _declare(process, page, "unpoison-pfn")
     whole.require("unpoison-pfn")
     # Both reads must have been made.
     met = f"{poisoned.met}; {freed.met}" if poisoned.met and freed.met else ""
-    return Got(done, poisoned.data + freed.data, freed=True, met=met)
+    return Answer(done, poisoned.data + freed.data, freed=True, met=met)
 
 
 def _declare(process: Puppet, page: Target, file: str) -> tuple[Done, Frame]:

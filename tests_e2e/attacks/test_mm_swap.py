@@ -8,7 +8,7 @@ from collections.abc import Callable
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Attack, Got, Target
+from tests_e2e.support.attack import Answer, Attack, Target
 from tests_e2e.support.pagemap import place
 from tests_e2e.support.swap import SwapArea, swap_area
 
@@ -21,7 +21,7 @@ def test_host_cannot_swap_out_private_page_by_process_madvise(attack: Attack) ->
     """The host cannot have a private page of a guest written to a swap area by process_madvise(MADV_PAGEOUT)."""
     with swap_area(attack.host.ssh, SIZE) as area:
 
-        def probe(attacker: Puppet, page: Target) -> Got:
+        def probe(attacker: Puppet, page: Target) -> Answer:
             process = attacker.syscall("pidfd_open", page.qemu, 0).require("pidfd_open")
             there = attacker.iovec(page.hva, PAGE_SIZE)
             answer = _swap_out(
@@ -37,13 +37,13 @@ def test_qemu_cannot_swap_out_private_page_by_madvise(attack: Attack) -> None:
     """QEMU cannot have a private page of its guest written to a swap area by madvise(MADV_PAGEOUT)."""
     with swap_area(attack.host.ssh, SIZE) as area:
 
-        def probe(qemu: Puppet, page: Target) -> Got:
+        def probe(qemu: Puppet, page: Target) -> Answer:
             return _swap_out(area, qemu, page, lambda: qemu.syscall("madvise", page.hva, PAGE_SIZE, MADV_PAGEOUT))
 
         attack.by_qemu("madvise(MADV_PAGEOUT)", probe)
 
 
-def _swap_out(area: SwapArea, process: Puppet, page: Target, advise: Callable[[], Done]) -> Got:
+def _swap_out(area: SwapArea, process: Puppet, page: Target, advise: Callable[[], Done]) -> Answer:
     """Have the page swapped out, and read all of the swap area, wherever in it the page may be.
 
     The kernel leaves a page in memory that somebody holds for a moment, and says nothing: the advice is repeated.
@@ -53,6 +53,6 @@ def _swap_out(area: SwapArea, process: Puppet, page: Target, advise: Callable[[]
         done = advise()
         return done if done.errno is not None or place(process, page.qemu, page.hva).slot is not None else None
 
-    return Got(
+    return Answer(
         poll_until(refused_or_out, Deadline(TIMEOUT), "the page to be swapped out, or the advice refused"), area.pages()
     )

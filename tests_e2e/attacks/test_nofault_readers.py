@@ -9,7 +9,7 @@ import struct
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Answer, Attack, Target
 from tests_e2e.support.bpf import COPY_FROM_USER, PROBE_READ_USER, read_by_bpf, write_by_bpf
 from tests_e2e.support.faults import that_met
 from tests_e2e.support.perf import SAMPLE_CALLCHAIN, SAMPLE_STACK_USER, take_sample
@@ -24,8 +24,8 @@ WORD = 8
 def test_bpf_cannot_read_private_page_by_probe_read_user(attack: Attack) -> None:
     """A BPF program in QEMU's context cannot read a private page of its guest by bpf_probe_read_user()."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
-        return Got(*read_by_bpf(qemu, page.hva, PAGE_SIZE, PROBE_READ_USER))
+    def probe(qemu: Puppet, page: Target) -> Answer:
+        return Answer(*read_by_bpf(qemu, page.hva, PAGE_SIZE, PROBE_READ_USER))
 
     attack.by_qemu("bpf_probe_read_user", probe)
 
@@ -33,8 +33,8 @@ def test_bpf_cannot_read_private_page_by_probe_read_user(attack: Attack) -> None
 def test_bpf_cannot_read_private_page_by_copy_from_user(attack: Attack) -> None:
     """A BPF program in QEMU's context that may sleep cannot read a private page by bpf_copy_from_user()."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
-        return Got(*read_by_bpf(qemu, page.hva, PAGE_SIZE, COPY_FROM_USER))
+    def probe(qemu: Puppet, page: Target) -> Answer:
+        return Answer(*read_by_bpf(qemu, page.hva, PAGE_SIZE, COPY_FROM_USER))
 
     attack.by_qemu("bpf_copy_from_user", probe)
 
@@ -42,9 +42,9 @@ def test_bpf_cannot_read_private_page_by_copy_from_user(attack: Attack) -> None:
 def test_bpf_cannot_overwrite_private_page(attack: Attack) -> None:
     """A BPF program in QEMU's context cannot overwrite a private page of its guest by bpf_probe_write_user()."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         content = PATTERN[:STACK]
-        return Got(write_by_bpf(qemu, page.hva, content), wrote=content)
+        return Answer(write_by_bpf(qemu, page.hva, content), wrote=content)
 
     attack.by_qemu("bpf_probe_write_user", probe)
 
@@ -52,13 +52,13 @@ def test_bpf_cannot_overwrite_private_page(attack: Attack) -> None:
 def test_perf_cannot_sample_private_page_as_a_stack(attack: Attack) -> None:
     """A perf sample of QEMU's stack holds nothing of a private page of its guest that the stack pointer points at."""
 
-    def sample(qemu: Puppet, page: Target) -> Got:
+    def sample(qemu: Puppet, page: Target) -> Answer:
         # The size asked for, so many bytes, and the size that could be had.
         content = take_sample(qemu, SAMPLE_STACK_USER, stack=STACK, rsp=page.hva)[8:]
         (count,) = struct.unpack_from("<Q", content, STACK)
-        return Got(Done(returned=count), content[:STACK])
+        return Answer(Done(returned=count), content[:STACK])
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         return that_met(attack.host.ssh, page.hva, lambda: sample(qemu, page))
 
     attack.by_qemu("perf(PERF_SAMPLE_STACK_USER)", probe)
@@ -67,13 +67,13 @@ def test_perf_cannot_sample_private_page_as_a_stack(attack: Attack) -> None:
 def test_perf_cannot_sample_private_page_as_a_call_chain(attack: Attack) -> None:
     """A perf sample of QEMU's callers holds nothing of a private page of its guest that the frame pointer points at."""
 
-    def sample(qemu: Puppet, page: Target) -> Got:
+    def sample(qemu: Puppet, page: Target) -> Answer:
         # Their number, a mark of the context, where the instruction is, and the return address of the frame.
         content = take_sample(qemu, SAMPLE_CALLCHAIN, rbp=page.hva)
         (count,) = struct.unpack_from("<Q", content)
-        return Got(Done(returned=count), content[3 * WORD :])
+        return Answer(Done(returned=count), content[3 * WORD :])
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         return that_met(attack.host.ssh, page.hva, lambda: sample(qemu, page))
 
     attack.by_qemu("perf(PERF_SAMPLE_CALLCHAIN)", probe)
@@ -82,14 +82,14 @@ def test_perf_cannot_sample_private_page_as_a_call_chain(attack: Attack) -> None
 def test_tracer_cannot_take_private_page_for_a_mark(attack: Attack) -> None:
     """The tracer cannot read a private page of a guest that QEMU gives it as a mark for the trace."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         name = qemu.memory(INSTANCE.encode() + b"\0")
         qemu.syscall("mkdir", name, 0o700).require("mkdir")
         with open_file(qemu, f"{INSTANCE}/trace_marker_raw", os.O_WRONLY) as marker:
             done = qemu.syscall("write", marker, page.hva, MARK)
         data = b"".join(_trace(qemu))
         qemu.syscall("rmdir", name).require("rmdir")
-        return Got(done, data)
+        return Answer(done, data)
 
     attack.by_qemu("write(trace_marker_raw)", probe)
 

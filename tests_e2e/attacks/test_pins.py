@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from signoff.trial import Trial
-from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Answer, Attack, Target
 from tests_e2e.support.pins import pins_let_go
 from tests_e2e.support.sockets import AF_XDP, LO, bind_to, frame_of, packets_of, setting
 from tests_e2e.support.steps import (
@@ -49,18 +49,18 @@ def test_qemu_cannot_have_private_page_pinned_by_pin_user_pages_fast(attack: Att
     attack.by_qemu("pin_user_pages_fast", _pin_and_read(USE_FAST))
 
 
-def _pin_and_read(flags: int) -> Callable[[Puppet, Target], Got]:
+def _pin_and_read(flags: int) -> Callable[[Puppet, Target], Answer]:
     """The kernel's own test of pins: it pins as drivers do, and hands out what the pages hold."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with open_file(qemu, GUP_TEST) as file:
             done, _ = ioctl_on(qemu, file, PIN_LONGTERM_TEST_START, struct.pack("<QQI4x", page.hva, PAGE_SIZE, flags))
             if done.errno is not None:
-                return Got(done)
+                return Answer(done)
             buffer = qemu.memory(PAGE_SIZE)
             ioctl_on(qemu, file, PIN_LONGTERM_TEST_READ, struct.pack("<Q", buffer))[0].require("PIN_LONGTERM_TEST_READ")
             qemu.syscall("ioctl", file, PIN_LONGTERM_TEST_STOP, 0).require("PIN_LONGTERM_TEST_STOP")
-            return Got(done, qemu.read(buffer, PAGE_SIZE))
+            return Answer(done, qemu.read(buffer, PAGE_SIZE))
 
     return probe
 
@@ -79,13 +79,13 @@ IOVA = 1 << 24  # the first that the mock device has
 def test_qemu_cannot_have_device_read_private_page_by_iommufd(attack: Attack) -> None:
     """A driver behind iommufd cannot read a private page of a guest that QEMU has mapped for its device."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         buffer = qemu.memory(PAGE_SIZE)
         with open_file(qemu, IOMMU) as file:
             space = _address_space(qemu, file)
             _map(qemu, file, space, page.hva).require("IOMMU_IOAS_MAP")
             done = _access(qemu, file, space, buffer, ACCESS_RW_SLOW_PATH)
-        return Got(done, qemu.read(buffer, PAGE_SIZE))
+        return Answer(done, qemu.read(buffer, PAGE_SIZE))
 
     attack.by_qemu("iommufd_access_rw", probe)
 
@@ -93,12 +93,12 @@ def test_qemu_cannot_have_device_read_private_page_by_iommufd(attack: Attack) ->
 def test_qemu_cannot_have_device_write_private_page_by_iommufd(attack: Attack) -> None:
     """A driver behind iommufd cannot write to a private page of a guest that QEMU has mapped for its device."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with open_file(qemu, IOMMU) as file:
             space = _address_space(qemu, file)
             _map(qemu, file, space, page.hva).require("IOMMU_IOAS_MAP")
             done = _access(qemu, file, space, qemu.memory(PATTERN), ACCESS_RW_SLOW_PATH | ACCESS_RW_WRITE)
-        return Got(done, wrote=PATTERN)
+        return Answer(done, wrote=PATTERN)
 
     attack.by_qemu("iommufd_access_rw(write)", probe)
 
@@ -106,7 +106,7 @@ def test_qemu_cannot_have_device_write_private_page_by_iommufd(attack: Attack) -
 def test_qemu_cannot_map_private_page_for_a_device_by_iommufd(attack: Attack) -> None:
     """QEMU cannot map a private page of its guest into the address space of a device (IOMMU_IOAS_MAP)."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         buffer = qemu.memory(PAGE_SIZE)
         with open_file(qemu, IOMMU) as file:
             space = _address_space(qemu, file)
@@ -115,7 +115,7 @@ def test_qemu_cannot_map_private_page_for_a_device_by_iommufd(attack: Attack) ->
             done = _map(qemu, file, space, page.hva)
             if done.errno is None:
                 _access(qemu, file, space, buffer, ACCESS_RW_SLOW_PATH).require("IOMMU_TEST_OP_ACCESS_RW")
-        return Got(done, qemu.read(buffer, PAGE_SIZE))
+        return Answer(done, qemu.read(buffer, PAGE_SIZE))
 
     attack.by_qemu("IOMMU_IOAS_MAP", probe)
 
@@ -161,13 +161,13 @@ OFFSETS = struct.Struct("<16Q")  # struct xdp_mmap_offsets: of each ring produce
 def test_qemu_cannot_send_private_page_by_af_xdp(attack: Attack) -> None:
     """QEMU cannot give an AF_XDP socket a private page of its guest as the memory of its packets."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with packets_of(qemu, LO) as wire, descriptor_of(qemu, "socket", AF_XDP, socket.SOCK_RAW, 0) as file:
             memory = qemu.memory(struct.pack("<QQIIII", page.hva, PAGE_SIZE, PAGE_SIZE, 0, 0, 0))
             done = qemu.syscall("setsockopt", file, SOL_XDP, UMEM_REG, memory, 32)
             if done.errno is None:
                 _send_first_frame(qemu, file)
-            return Got(done, frame_of(qemu, wire, PAGE_SIZE))
+            return Answer(done, frame_of(qemu, wire, PAGE_SIZE))
 
     with pins_let_go(attack.host.ssh):
         attack.by_qemu("setsockopt(XDP_UMEM_REG)", probe)

@@ -11,7 +11,7 @@ import pytest
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Answer, Attack, Target
 from tests_e2e.support.steps import open_file, read_pending
 
 PTRACE_PEEKDATA, PTRACE_POKEDATA = 2, 5  # linux/ptrace.h
@@ -24,11 +24,11 @@ WORD = 8
 def test_host_cannot_read_private_page_by_proc_pid_mem(attack: Attack) -> None:
     """The host cannot read a private page of a guest through /proc/PID/mem of its QEMU."""
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         memory = attacker.open(f"/proc/{page.qemu}/mem", os.O_RDWR)
         buffer = attacker.memory(PAGE_SIZE)
         done = attacker.syscall("pread64", memory, buffer, PAGE_SIZE, page.hva)
-        return Got(done, attacker.read(buffer, PAGE_SIZE))
+        return Answer(done, attacker.read(buffer, PAGE_SIZE))
 
     attack.by_a_process("pread(/proc/PID/mem)", probe)
 
@@ -37,10 +37,10 @@ def test_host_cannot_read_private_page_by_proc_pid_mem(attack: Attack) -> None:
 def test_host_cannot_write_private_page_by_proc_pid_mem(attack: Attack) -> None:
     """The host cannot overwrite a private page of a guest through /proc/PID/mem of its QEMU."""
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         memory = attacker.open(f"/proc/{page.qemu}/mem", os.O_RDWR)
         done = attacker.syscall("pwrite64", memory, attacker.memory(PATTERN), PAGE_SIZE, page.hva)
-        return Got(done, wrote=PATTERN)
+        return Answer(done, wrote=PATTERN)
 
     attack.by_a_process("pwrite(/proc/PID/mem)", probe)
 
@@ -49,11 +49,11 @@ def test_host_cannot_write_private_page_by_proc_pid_mem(attack: Attack) -> None:
 def test_host_cannot_read_private_page_by_process_vm_readv(attack: Attack) -> None:
     """The host cannot read a private page of a guest by process_vm_readv()."""
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         buffer = attacker.memory(PAGE_SIZE)
         here, there = attacker.iovec(buffer, PAGE_SIZE), attacker.iovec(page.hva, PAGE_SIZE)
         done = attacker.syscall("process_vm_readv", page.qemu, here, 1, there, 1, 0)
-        return Got(done, attacker.read(buffer, PAGE_SIZE))
+        return Answer(done, attacker.read(buffer, PAGE_SIZE))
 
     attack.by_a_process("process_vm_readv", probe)
 
@@ -62,11 +62,11 @@ def test_host_cannot_read_private_page_by_process_vm_readv(attack: Attack) -> No
 def test_host_cannot_read_private_page_by_ptrace_peekdata(attack: Attack) -> None:
     """The host cannot read a word of a private page of a guest by ptrace(PTRACE_PEEKDATA)."""
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         word = attacker.memory(WORD)
         with attacker.tracing(page.qemu):
             done: Done = attacker.syscall("ptrace", PTRACE_PEEKDATA, page.qemu, page.hva, word)
-        return Got(done, attacker.read(word, WORD))
+        return Answer(done, attacker.read(word, WORD))
 
     attack.by_a_process("ptrace(PTRACE_PEEKDATA)", probe)
 
@@ -74,11 +74,11 @@ def test_host_cannot_read_private_page_by_ptrace_peekdata(attack: Attack) -> Non
 def test_host_cannot_write_private_page_by_ptrace_pokedata(attack: Attack) -> None:
     """The host cannot overwrite a word of a private page of a guest by ptrace(PTRACE_POKEDATA)."""
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         word = PATTERN[:WORD]
         with attacker.tracing(page.qemu):
             done: Done = attacker.syscall("ptrace", PTRACE_POKEDATA, page.qemu, page.hva, *struct.unpack("<Q", word))
-        return Got(done, wrote=word)
+        return Answer(done, wrote=word)
 
     attack.by_a_process("ptrace(PTRACE_POKEDATA)", probe)
 
@@ -86,9 +86,9 @@ def test_host_cannot_write_private_page_by_ptrace_pokedata(attack: Attack) -> No
 def test_host_cannot_write_private_page_by_process_vm_writev(attack: Attack) -> None:
     """The host cannot overwrite a private page of a guest by process_vm_writev()."""
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         here, there = attacker.iovec(attacker.memory(PATTERN), PAGE_SIZE), attacker.iovec(page.hva, PAGE_SIZE)
-        return Got(attacker.syscall("process_vm_writev", page.qemu, here, 1, there, 1, 0), wrote=PATTERN)
+        return Answer(attacker.syscall("process_vm_writev", page.qemu, here, 1, there, 1, 0), wrote=PATTERN)
 
     attack.by_a_process("process_vm_writev", probe)
 
@@ -96,11 +96,11 @@ def test_host_cannot_write_private_page_by_process_vm_writev(attack: Attack) -> 
 def test_host_cannot_read_on_into_private_page_by_proc_pid_mem(attack: Attack) -> None:
     """A read through /proc/PID/mem that starts in a page that is not private ends where the private one begins."""
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         buffer = attacker.memory(2 * PAGE_SIZE)
         with open_file(attacker, f"/proc/{page.qemu}/mem") as memory:
             done = attacker.syscall("pread64", memory, buffer, 2 * PAGE_SIZE, page.hva - PAGE_SIZE)
-        return Got(done, attacker.read(buffer, 2 * PAGE_SIZE))
+        return Answer(done, attacker.read(buffer, 2 * PAGE_SIZE))
 
     attack.by_a_process("pread(/proc/PID/mem) of two pages", probe)
 
@@ -108,7 +108,7 @@ def test_host_cannot_read_on_into_private_page_by_proc_pid_mem(attack: Attack) -
 def test_host_cannot_read_on_into_private_page_by_process_vm_readv(attack: Attack) -> None:
     """One segment of process_vm_readv() that starts in a page that is not private ends where the private one begins."""
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         return _read_by_process_vm(attacker, page, struct.pack("<QQ", page.hva - PAGE_SIZE, 2 * PAGE_SIZE))
 
     attack.by_a_process("process_vm_readv of two pages", probe)
@@ -117,19 +117,19 @@ def test_host_cannot_read_on_into_private_page_by_process_vm_readv(attack: Attac
 def test_host_cannot_read_private_page_as_second_segment_of_process_vm_readv(attack: Attack) -> None:
     """Of two segments process_vm_readv() copies the first, and not the second, which is a private page."""
 
-    def probe(attacker: Puppet, page: Target) -> Got:
+    def probe(attacker: Puppet, page: Target) -> Answer:
         there = struct.pack("<QQQQ", page.hva - PAGE_SIZE, PAGE_SIZE, page.hva, PAGE_SIZE)
         return _read_by_process_vm(attacker, page, there)
 
     attack.by_a_process("process_vm_readv of two segments", probe)
 
 
-def _read_by_process_vm(attacker: Puppet, page: Target, there: bytes) -> Got:
+def _read_by_process_vm(attacker: Puppet, page: Target, there: bytes) -> Answer:
     """Two pages of QEMU's, from segments that the caller names."""
     buffer = attacker.memory(2 * PAGE_SIZE)
     here, segments = attacker.iovec(buffer, 2 * PAGE_SIZE), len(there) // 16
     done = attacker.syscall("process_vm_readv", page.qemu, here, 1, attacker.memory(there), segments, 0)
-    return Got(done, attacker.read(buffer, 2 * PAGE_SIZE))
+    return Answer(done, attacker.read(buffer, 2 * PAGE_SIZE))
 
 
 def test_host_cannot_read_private_page_by_proc_pid_cmdline(attack: Attack) -> None:
@@ -142,13 +142,13 @@ def test_host_cannot_read_private_page_by_proc_pid_environ(attack: Attack) -> No
     attack.by_qemu("read(/proc/PID/environ)", _read_as("environ", PR_SET_MM_ENV_START, ENV_START))
 
 
-def _read_as(name: str, which: int, field: int) -> Callable[[Puppet, Target], Got]:
+def _read_as(name: str, which: int, field: int) -> Callable[[Puppet, Target], Answer]:
     """A probe: the kernel is told that arguments or environment start in the page, and then asked for them.
 
     Their end stays where it is, far behind: with the arguments' last byte not 0 the kernel would stop at the first 0.
     """
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with open_file(qemu, "/proc/self/stat", os.O_RDONLY) as stat:
             # The name of the command may hold blanks; behind its parenthesis no field does.
             before = int(read_pending(qemu, stat, PAGE_SIZE).rpartition(b")")[2].split()[field - 3])
@@ -157,6 +157,6 @@ def _read_as(name: str, which: int, field: int) -> Callable[[Puppet, Target], Go
         with open_file(qemu, f"/proc/self/{name}", os.O_RDONLY) as file:
             done = qemu.syscall("read", file, buffer, PAGE_SIZE)
         qemu.syscall("prctl", PR_SET_MM, which, before, 0, 0).require("PR_SET_MM back")
-        return Got(done, qemu.read(buffer, PAGE_SIZE))
+        return Answer(done, qemu.read(buffer, PAGE_SIZE))
 
     return probe

@@ -22,7 +22,7 @@ from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_spec import GUEST_RUN_DIR
 from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
-from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target
+from tests_e2e.support.attack import UNDER_TEST, Answer, Attack, Target
 from tests_e2e.support.direct_map import GUEST_PAGE_OFFSET
 from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.end_of_qemu import ask_until_it_ends
@@ -78,12 +78,12 @@ def test_qemu_cannot_dump_private_page(attack: Attack) -> None:
     """QEMU cannot write a private page of its guest to a dump by QMP dump-guest-memory; it lives on."""
     command: dict[str, Any] = {"protocol": f"file:{SAVED}", "paging": False, "length": PAGE_SIZE}
 
-    def probe(guest: Guest, page: Target) -> Got:
+    def probe(guest: Guest, page: Target) -> Answer:
         try:
             guest.qmp.execute("dump-guest-memory", {"begin": page.gpa, **command})
         except ChannelError as error:
-            return Got(Done(-1, _errno(error.message)), _read_saved(attack.host))
-        return Got(Done(0), _read_saved(attack.host))
+            return Answer(Done(-1, _errno(error.message)), _read_saved(attack.host))
+        return Answer(Done(0), _read_saved(attack.host))
 
     attack.from_outside("QMP dump-guest-memory", probe)
 
@@ -140,10 +140,10 @@ def _print_page(guest: Guest, command: str, address: int) -> bytes:
 def _by_feature(attack: Attack, call: str, feature: Feature) -> None:
     """Attack by something that QEMU is asked for; what it answers, and what it left in the file, is what leaked."""
 
-    def probe(host: Host, guest: Guest, page: Target) -> Got:
+    def probe(host: Host, guest: Guest, page: Target) -> Answer:
         with attack.puppeteer(host) as puppeteer:
             done, answer = ask_until_it_ends(puppeteer.spawn(), guest, page, lambda: feature(host, guest, page))
-        return Got(done, (answer or b"") + _read_saved(host))
+        return Answer(done, (answer or b"") + _read_saved(host))
 
     attack.lethal(call, probe)
 

@@ -10,7 +10,7 @@ import dataclasses
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Answer, Attack, Target
 
 WORD, SSE, AVX = 8, 16, 32  # bytes that one instruction moves
 HALF = WORD // 2
@@ -57,9 +57,9 @@ def test_qemu_cannot_pop_private_word(attack: Attack) -> None:
 def test_qemu_cannot_load_across_into_private_page(attack: Attack) -> None:
     """QEMU itself cannot load a word that begins in a shared page and ends in a private one."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         answer = _in_rax(qemu.run(LOAD_RAX, rdi=page.hva - HALF))
-        return Got(answer.done, answer.data[HALF:])
+        return Answer(answer.done, answer.data[HALF:])
 
     attack.by_qemu("mov across pages", probe)
 
@@ -82,7 +82,7 @@ def test_qemu_cannot_load_private_vector_by_avx(attack: Attack) -> None:
 def test_qemu_cannot_gather_private_words(attack: Attack) -> None:
     """QEMU itself cannot gather words from all over a private page by AVX2."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         places = b"".join(at.to_bytes(WORD, "little") for at in range(0, PAGE_SIZE, PAGE_SIZE // (AVX // WORD)))
         answer = _run_copy(qemu, GATHER, page, AVX, rdx=qemu.memory(places))
         return dataclasses.replace(answer, cuts=tuple(range(WORD, AVX, WORD)))
@@ -93,10 +93,10 @@ def test_qemu_cannot_gather_private_words(attack: Attack) -> None:
 def test_qemu_cannot_guess_private_bytes(attack: Attack) -> None:
     """QEMU itself cannot find out the bytes of a private page by comparing them with all that they can be."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         guessed = qemu.memory(GUESSED)
         done = qemu.run(GUESS, rdi=page.hva, rsi=guessed, rcx=GUESSED)
-        return Got(done.as_a_load(), qemu.read(guessed, GUESSED))
+        return Answer(done.as_a_load(), qemu.read(guessed, GUESSED))
 
     attack.by_qemu("scasb", probe)
 
@@ -104,10 +104,10 @@ def test_qemu_cannot_guess_private_bytes(attack: Attack) -> None:
 def test_qemu_cannot_store_to_private_page(attack: Attack) -> None:
     """QEMU itself cannot store a word in a private page of its guest: the store ends in SIGBUS."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         word = PATTERN[:WORD]
         done = qemu.run(STORE_RAX, rdi=page.hva, rax=int.from_bytes(word, "little"))
-        return Got(done.as_a_load(), wrote=word)
+        return Answer(done.as_a_load(), wrote=word)
 
     attack.by_qemu("mov to memory", probe)
 
@@ -115,10 +115,10 @@ def test_qemu_cannot_store_to_private_page(attack: Attack) -> None:
 def test_qemu_cannot_fill_private_page(attack: Attack) -> None:
     """QEMU itself cannot fill a private page of its guest byte by byte."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         byte = 0x5A
         done = qemu.run(REP_STOSB, rdi=page.hva, rcx=PAGE_SIZE, rax=byte)
-        return Got(done.as_a_load(), wrote=bytes([byte]) * PAGE_SIZE)
+        return Answer(done.as_a_load(), wrote=bytes([byte]) * PAGE_SIZE)
 
     attack.by_qemu("rep stosb", probe)
 
@@ -126,11 +126,11 @@ def test_qemu_cannot_fill_private_page(attack: Attack) -> None:
 def test_qemu_cannot_add_to_private_word(attack: Attack) -> None:
     """QEMU itself cannot add to a word of a private page, and get what it was, in one atomic instruction."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         more = 0x0123456789ABCDEF
         answer = _in_rax(qemu.run(LOCK_XADD, rdi=page.hva, rax=more))
         total = int.from_bytes(answer.data, "little") + more
-        return Got(answer.done, answer.data, wrote=(total % 2 ** (8 * WORD)).to_bytes(WORD, "little"))
+        return Answer(answer.done, answer.data, wrote=(total % 2 ** (8 * WORD)).to_bytes(WORD, "little"))
 
     attack.by_qemu("lock xadd", probe)
 
@@ -138,10 +138,10 @@ def test_qemu_cannot_add_to_private_word(attack: Attack) -> None:
 def test_qemu_cannot_exchange_private_word(attack: Attack) -> None:
     """QEMU itself cannot exchange a word of a private page for its own in one atomic instruction."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         word = PATTERN[:WORD]
         answer = _in_rax(qemu.run(XCHG, rdi=page.hva, rax=int.from_bytes(word, "little")))
-        return Got(answer.done, answer.data, wrote=word)
+        return Answer(answer.done, answer.data, wrote=word)
 
     attack.by_qemu("xchg", probe)
 
@@ -149,10 +149,10 @@ def test_qemu_cannot_exchange_private_word(attack: Attack) -> None:
 def test_qemu_cannot_compare_and_exchange_private_word(attack: Attack) -> None:
     """QEMU itself cannot compare and exchange a word of a private page, and learn it when the comparison fails."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         word, result = PATTERN[:WORD], qemu.memory(WORD)
         done = qemu.run(LOCK_CMPXCHG, rdi=page.hva, rsi=result, rdx=int.from_bytes(word, "little"))
-        return Got(done.as_a_load(), qemu.read(result, WORD), wrote=word)
+        return Answer(done.as_a_load(), qemu.read(result, WORD), wrote=word)
 
     attack.by_qemu("lock cmpxchg", probe)
 
@@ -164,25 +164,25 @@ def test_qemu_cannot_execute_from_private_page(attack: Attack) -> None:
     the first of the canary. The trap flag, which POPF sets right before it, stops what would come next.
     """
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         both, site, result = page.hva - PAGE_SIZE, page.hva - len(POPF_MOV), qemu.memory(HALF)
         qemu.syscall("mprotect", both, 2 * PAGE_SIZE, READ_WRITE | EXECUTE).require("mprotect(PROT_EXEC)")
         qemu.write(site, POPF_MOV)
         done = qemu.run(PUSH_AND_JUMP, rdx=site, rax=SINGLE_STEP, rdi=result)
         qemu.write(site, APPROACH * len(POPF_MOV))
         qemu.syscall("mprotect", both, 2 * PAGE_SIZE, READ_WRITE).require("mprotect back")
-        return Got(done, qemu.read(result, HALF))
+        return Answer(done, qemu.read(result, HALF))
 
     attack.by_qemu("instruction fetch", probe)
 
 
-def _run_copy(qemu: Puppet, code: bytes, page: Target, size: int, **registers: int) -> Got:
+def _run_copy(qemu: Puppet, code: bytes, page: Target, size: int, **registers: int) -> Answer:
     """What code that copies from [rsi] to [rdi] got."""
     buffer = qemu.memory(size)
     done = qemu.run(code, rsi=page.hva, rdi=buffer, **registers)
-    return Got(done.as_a_load(), qemu.read(buffer, size))
+    return Answer(done.as_a_load(), qemu.read(buffer, size))
 
 
-def _in_rax(done: Done) -> Got:
+def _in_rax(done: Done) -> Answer:
     """What code brought home in rax, if it came to its end."""
-    return Got(done.as_a_load(), b"" if done.returned is None else done.returned.to_bytes(WORD, "little"))
+    return Answer(done.as_a_load(), b"" if done.returned is None else done.returned.to_bytes(WORD, "little"))

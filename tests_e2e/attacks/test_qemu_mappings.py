@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Answer, Attack, Target
 from tests_e2e.support.children import CLONE_VM, child_of
 from tests_e2e.support.loads import load
 
@@ -29,7 +29,7 @@ HUGE_PAGE = 2 << 20
 def test_qemu_cannot_load_after_mprotect(attack: Attack) -> None:
     """QEMU cannot give itself access to a private page of its guest by mprotect()."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         for rights in (PROT_NONE, mmap.PROT_READ, PROT_READ_WRITE):
             qemu.syscall("mprotect", page.hva, PAGE_SIZE, rights).require("mprotect")
         return load(qemu, page.hva)
@@ -40,7 +40,7 @@ def test_qemu_cannot_load_after_mprotect(attack: Attack) -> None:
 def test_qemu_cannot_load_after_pkey_mprotect(attack: Attack) -> None:
     """QEMU cannot give itself access to a private page of its guest by a protection key."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         key = qemu.syscall("pkey_alloc", 0, 0).require("pkey_alloc")
         qemu.syscall("pkey_mprotect", page.hva, PAGE_SIZE, PROT_READ_WRITE, key).require("pkey_mprotect")
         answer = load(qemu, page.hva)
@@ -69,7 +69,7 @@ def test_qemu_cannot_load_after_mlock(attack: Attack) -> None:
 def test_qemu_cannot_load_after_mlock_on_fault(attack: Attack) -> None:
     """QEMU may lock a private page of its guest that it does not touch, and cannot load from it then."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         return _load_locked(qemu, page, qemu.syscall("mlock2", *_whole(page), MLOCK_ONFAULT))
 
     attack.by_qemu("mlock2(MLOCK_ONFAULT), load", probe)
@@ -133,7 +133,7 @@ def test_qemu_cannot_have_private_page_populated_for_writing(attack: Attack) -> 
 def test_qemu_cannot_have_private_page_collapsed(attack: Attack) -> None:
     """QEMU cannot have a private page of its guest copied into a huge page by MADV_COLLAPSE."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         advice_done = qemu.syscall("madvise", page.hva // HUGE_PAGE * HUGE_PAGE, HUGE_PAGE, MADV_COLLAPSE)
         return _both(advice_done, load(qemu, page.hva))
 
@@ -144,7 +144,7 @@ def test_child_of_qemu_cannot_load_from_private_page(attack: Attack) -> None:
     """A child that QEMU forks does not inherit a private page of the guest, nor can MADV_DOFORK give it one."""
     with attack.puppeteer(attack.host) as children:
 
-        def probe(qemu: Puppet, page: Target) -> Got:
+        def probe(qemu: Puppet, page: Target) -> Answer:
             advice_done = qemu.syscall("madvise", *_whole(page), mmap.MADV_DOFORK)
             with child_of(qemu, children) as child:
                 answer = load(child, page.hva)
@@ -158,7 +158,7 @@ def test_process_sharing_memory_with_qemu_cannot_load_from_private_page(attack: 
     """A process that QEMU makes to share its memory (CLONE_VM) cannot load from a private page of the guest."""
     with attack.puppeteer(attack.host) as children:
 
-        def probe(qemu: Puppet, page: Target) -> Got:
+        def probe(qemu: Puppet, page: Target) -> Answer:
             with child_of(qemu, children, CLONE_VM) as child:
                 return load(child, page.hva)
 
@@ -168,11 +168,11 @@ def test_process_sharing_memory_with_qemu_cannot_load_from_private_page(attack: 
 def test_qemu_cannot_read_private_page_by_proc_self_mem(attack: Attack) -> None:
     """QEMU cannot read a private page of its guest through its own /proc/self/mem."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         memory, buffer = qemu.open("/proc/self/mem", os.O_RDWR), qemu.memory(PAGE_SIZE)
         done = qemu.syscall("pread64", memory, buffer, PAGE_SIZE, page.hva)
         qemu.syscall("close", memory).require("close")
-        return Got(done, qemu.read(buffer, PAGE_SIZE))
+        return Answer(done, qemu.read(buffer, PAGE_SIZE))
 
     attack.by_qemu("pread(/proc/self/mem)", probe)
 
@@ -180,11 +180,11 @@ def test_qemu_cannot_read_private_page_by_proc_self_mem(attack: Attack) -> None:
 def test_qemu_cannot_write_private_page_by_proc_self_mem(attack: Attack) -> None:
     """QEMU cannot overwrite a private page of its guest through its own /proc/self/mem."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         memory, buffer = qemu.open("/proc/self/mem", os.O_RDWR), qemu.memory(PATTERN)
         done = qemu.syscall("pwrite64", memory, buffer, PAGE_SIZE, page.hva)
         qemu.syscall("close", memory).require("close")
-        return Got(done, wrote=PATTERN)
+        return Answer(done, wrote=PATTERN)
 
     attack.by_qemu("pwrite(/proc/self/mem)", probe)
 
@@ -194,7 +194,7 @@ def _whole(page: Target) -> tuple[int, int]:
     return page.hva, PAGE_SIZE
 
 
-def _both(first: Done, answer: Got) -> Got:
+def _both(first: Done, answer: Answer) -> Answer:
     """What the kernel answered to the first step, and what the load met."""
     return replace(answer, done=replace(answer.done, returned=first.returned, errno=first.errno))
 
@@ -205,7 +205,7 @@ def _by_advice(attack: Attack, call: str, *advice: int) -> None:
     The last leaves the mapping as QEMU itself made it.
     """
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         for before in advice[:-1]:
             qemu.syscall("madvise", *_whole(page), before).require(f"madvise({before})")
         advice_done = qemu.syscall("madvise", *_whole(page), advice[-1])
@@ -214,13 +214,13 @@ def _by_advice(attack: Attack, call: str, *advice: int) -> None:
     attack.by_qemu(f"madvise({call}), load", probe)
 
 
-def _load_locked(qemu: Puppet, page: Target, first: Done) -> Got:
+def _load_locked(qemu: Puppet, page: Target, first: Done) -> Answer:
     answer = load(qemu, page.hva)
     qemu.syscall("munlock", *_whole(page)).require("munlock")
     return _both(first, answer)
 
 
-def _load_elsewhere(qemu: Puppet, page: Target, flags: int) -> Got:
+def _load_elsewhere(qemu: Puppet, page: Target, flags: int) -> Answer:
     """Move a page, load from it at its new place, and move it back; the guest must not touch it meanwhile."""
     place, move = qemu.memory(PAGE_SIZE), MREMAP_MAYMOVE | MREMAP_FIXED
     qemu.syscall("mremap", page.hva, PAGE_SIZE, PAGE_SIZE, move | flags, place).require("mremap")

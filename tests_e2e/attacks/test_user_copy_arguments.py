@@ -14,7 +14,7 @@ from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support import conduits
 from tests_e2e.support.approach import straddling
-from tests_e2e.support.attack import Attack, Got, Target
+from tests_e2e.support.attack import Answer, Attack, Target
 from tests_e2e.support.bpf import BPF_MAP_UPDATE, map_of, on_map, value_of
 from tests_e2e.support.sockets import AF_INET, SOCK_STREAM
 from tests_e2e.support.steps import descriptor_of, open_pipe, read_pending, without_descriptor
@@ -42,7 +42,7 @@ CLONE_VM, CLONE_VFORK = 0x100, 0x4000
 def test_qemu_cannot_name_its_thread_by_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel read a private page of its guest as the name of a thread, by prctl()."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         before, after = qemu.memory(NAME), qemu.memory(NAME)
         qemu.syscall("prctl", PR_GET_NAME, before, 0, 0, 0).require("PR_GET_NAME")
 
@@ -62,7 +62,7 @@ def test_qemu_cannot_name_its_thread_by_private_page(attack: Attack) -> None:
 def test_qemu_cannot_link_to_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel read a private page of its guest as the path of a symbolic link."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         link, target = qemu.memory(b"/tmp/sealproof-link\0"), qemu.memory(PAGE_SIZE)
 
         def string(at: int) -> tuple[Done, bytes]:
@@ -83,7 +83,7 @@ def test_qemu_cannot_link_to_private_page(attack: Attack) -> None:
 def test_qemu_cannot_hand_private_page_to_a_program(attack: Attack) -> None:
     """QEMU cannot have the kernel hand a private page of its guest to a new program as an argument, by execve()."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         path, form = qemu.memory(b"/usr/bin/printf\0"), qemu.memory(b"%s\0")
         status = qemu.memory(4)
 
@@ -105,11 +105,11 @@ def test_qemu_cannot_hand_private_page_to_a_program(attack: Attack) -> None:
 def test_qemu_cannot_set_an_attribute_to_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel read a private page of its guest as an extended attribute of a file."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         name = qemu.memory(b"user.sealproof\0")
         with conduits.memory_file(qemu) as (file, _):
             done = qemu.syscall("fsetxattr", file, name, page.hva, PAGE_SIZE, 0)
-            return Got(done, _read_answer(qemu, done, "fgetxattr", lambda at: (file, name, at, PAGE_SIZE)))
+            return Answer(done, _read_answer(qemu, done, "fgetxattr", lambda at: (file, name, at, PAGE_SIZE)))
 
     attack.by_qemu("fsetxattr", probe)
 
@@ -117,12 +117,14 @@ def test_qemu_cannot_set_an_attribute_to_private_page(attack: Attack) -> None:
 def test_qemu_cannot_queue_private_page_by_mq_send(attack: Attack) -> None:
     """QEMU cannot have the kernel put a private page of its guest into a POSIX message queue."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         name = qemu.memory(b"sealproof\0")
         with descriptor_of(qemu, "mq_open", name, os.O_CREAT | os.O_RDWR | os.O_NONBLOCK, 0o600, 0) as queue:
             qemu.syscall("mq_unlink", name).require("mq_unlink")
             done = qemu.syscall("mq_timedsend", queue, page.hva, PAGE_SIZE, 0, 0)
-            return Got(done, _read_answer(qemu, done, "mq_timedreceive", lambda at: (queue, at, 2 * PAGE_SIZE, 0, 0)))
+            return Answer(
+                done, _read_answer(qemu, done, "mq_timedreceive", lambda at: (queue, at, 2 * PAGE_SIZE, 0, 0))
+            )
 
     attack.by_qemu("mq_timedsend", probe)
 
@@ -130,13 +132,13 @@ def test_qemu_cannot_queue_private_page_by_mq_send(attack: Attack) -> None:
 def test_qemu_cannot_queue_private_page_by_msgsnd(attack: Attack) -> None:
     """QEMU cannot have the kernel put a private page of its guest into a System V message queue."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         queue = qemu.syscall("msgget", IPC_PRIVATE, IPC_CREAT | 0o600).require("msgget")
         with straddling(qemu, page, struct.pack("<q", 1)) as message:  # the kind, which is no secret, stands before
             done = qemu.syscall("msgsnd", queue, message, PAGE_SIZE, IPC_NOWAIT)
         data = _read_answer(qemu, done, "msgrcv", lambda at: (queue, at, PAGE_SIZE, 0, IPC_NOWAIT), skip=8)
         qemu.syscall("msgctl", queue, IPC_RMID, 0).require("msgctl")
-        return Got(done, data)
+        return Answer(done, data)
 
     attack.by_qemu("msgsnd", probe)
 
@@ -144,15 +146,15 @@ def test_qemu_cannot_queue_private_page_by_msgsnd(attack: Attack) -> None:
 def test_qemu_cannot_keep_private_page_as_a_key(attack: Attack) -> None:
     """QEMU cannot have the kernel read a private page of its guest as a key, by add_key()."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         kind, name = qemu.memory(b"user\0"), qemu.memory(b"sealproof\0")
         done = qemu.syscall("add_key", kind, name, page.hva, PAGE_SIZE, KEY_SPEC_THREAD_KEYRING)
         if done.errno is not None:
-            return Got(done)
+            return Answer(done)
         key = done.require("add_key")
         data = _read_answer(qemu, done, "keyctl", lambda at: (KEYCTL_READ, key, at, PAGE_SIZE))
         qemu.syscall("keyctl", KEYCTL_INVALIDATE, key).require("KEYCTL_INVALIDATE")
-        return Got(without_descriptor(done), data)
+        return Answer(without_descriptor(done), data)
 
     attack.by_qemu("add_key", probe)
 
@@ -160,15 +162,15 @@ def test_qemu_cannot_keep_private_page_as_a_key(attack: Attack) -> None:
 def test_qemu_cannot_set_a_socket_option_to_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel read a private page of its guest as an option of a socket, by setsockopt()."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         option, size = (SOL_TCP, TCP_FASTOPEN_KEY), qemu.memory(struct.pack("<I", FASTOPEN_KEYS))
         with descriptor_of(qemu, "socket", AF_INET, SOCK_STREAM, 0) as socket:
             done = qemu.syscall("setsockopt", socket, *option, page.hva, FASTOPEN_KEYS)
             if done.errno is not None:
-                return Got(done)
+                return Answer(done)
             keys = qemu.memory(FASTOPEN_KEYS)
             qemu.syscall("getsockopt", socket, *option, keys, size).require("getsockopt")
-            return Got(done, qemu.read(keys, FASTOPEN_KEYS))
+            return Answer(done, qemu.read(keys, FASTOPEN_KEYS))
 
     attack.by_qemu("setsockopt(TCP_FASTOPEN_KEY)", probe)
 
@@ -176,10 +178,10 @@ def test_qemu_cannot_set_a_socket_option_to_private_page(attack: Attack) -> None
 def test_qemu_cannot_put_private_page_into_a_bpf_map(attack: Attack) -> None:
     """QEMU cannot have the kernel copy a private page of its guest into a BPF map."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with map_of(qemu, PAGE_SIZE) as into:
             done = on_map(qemu, BPF_MAP_UPDATE, into, page.hva)
-            return Got(done, value_of(qemu, into, PAGE_SIZE))
+            return Answer(done, value_of(qemu, into, PAGE_SIZE))
 
     attack.by_qemu("bpf(BPF_MAP_UPDATE_ELEM)", probe)
 
@@ -187,12 +189,12 @@ def test_qemu_cannot_put_private_page_into_a_bpf_map(attack: Attack) -> None:
 def test_qemu_cannot_set_an_ioctl_argument_to_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel read a private page of its guest as an ioctl's argument: the size of a terminal."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with conduits.terminal(qemu) as (terminal, _):
             done = qemu.syscall("ioctl", terminal, termios.TIOCSWINSZ, page.hva)
             size = qemu.memory(WINSIZE)
             qemu.syscall("ioctl", terminal, termios.TIOCGWINSZ, size).require("TIOCGWINSZ")
-            return Got(done, qemu.read(size, WINSIZE))
+            return Answer(done, qemu.read(size, WINSIZE))
 
     attack.by_qemu("ioctl(TIOCSWINSZ)", probe)
 
@@ -200,7 +202,7 @@ def test_qemu_cannot_set_an_ioctl_argument_to_private_page(attack: Attack) -> No
 def test_qemu_cannot_take_private_page_for_event_data(attack: Attack) -> None:
     """QEMU cannot have the kernel read a word of a private page of its guest as the data of an event of epoll."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with descriptor_of(qemu, "epoll_create1", 0) as poll, conduits.event_counter(qemu) as (counter, _):
             qemu.syscall("write", counter, qemu.memory(struct.pack("<Q", 1)), 8).require("write")
             with straddling(
@@ -209,7 +211,7 @@ def test_qemu_cannot_take_private_page_for_event_data(attack: Attack) -> None:
                 done = qemu.syscall("epoll_ctl", poll, EPOLL_CTL_ADD, counter, event)
             buffer = qemu.memory(12)
             count = qemu.syscall("epoll_wait", poll, buffer, 1, 0).require("epoll_wait")
-            return Got(done, qemu.read(buffer, 12)[4:] if count else b"")
+            return Answer(done, qemu.read(buffer, 12)[4:] if count else b"")
 
     attack.by_qemu("epoll_ctl", probe)
 
@@ -217,7 +219,7 @@ def test_qemu_cannot_take_private_page_for_event_data(attack: Attack) -> None:
 def test_qemu_cannot_send_private_page_with_a_signal(attack: Attack) -> None:
     """QEMU cannot have the kernel read a private page of its guest as what a signal carries, by rt_sigqueueinfo()."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         blocked, mask = qemu.memory(struct.pack("<Q", 1 << SIGNAL - 1)), qemu.memory(SIGSET)
         qemu.syscall("rt_sigprocmask", signal.SIG_BLOCK, blocked, mask, SIGSET).require("rt_sigprocmask")
         with straddling(qemu, page, struct.pack("<iiii", SIGNAL, 0, SI_QUEUE, 0)) as info:
@@ -225,12 +227,12 @@ def test_qemu_cannot_send_private_page_with_a_signal(attack: Attack) -> None:
         siginfo, none = qemu.memory(SIGINFO), qemu.memory(16)
         signal_done = qemu.syscall("rt_sigtimedwait", blocked, siginfo, none, SIGSET)
         qemu.syscall("rt_sigprocmask", signal.SIG_SETMASK, mask, 0, SIGSET).require("rt_sigprocmask")
-        return Got(done, qemu.read(siginfo, KERNEL_SIGINFO)[16:] if signal_done.errno is None else b"")
+        return Answer(done, qemu.read(siginfo, KERNEL_SIGINFO)[16:] if signal_done.errno is None else b"")
 
     attack.by_qemu("rt_tgsigqueueinfo", probe)
 
 
-def _string_by_string(page: Target, string: Callable[[int], tuple[Done, bytes]]) -> Got:
+def _string_by_string(page: Target, string: Callable[[int], tuple[Done, bytes]]) -> Answer:
     """Read the page's start by a call that takes strings: each one's end is a zero byte, and the next one is behind it.
 
     :param string: makes the call with an address; tells how it ended, and what of the string it had, with its zero.
@@ -239,7 +241,7 @@ def _string_by_string(page: Target, string: Callable[[int], tuple[Done, bytes]])
     while len(data) < STRINGS and done.errno is None:
         done, more = string(page.hva + len(data))
         data += more if done.errno is None else b""
-    return Got(done, data[:STRINGS])
+    return Answer(done, data[:STRINGS])
 
 
 def _end_of_child(status: int) -> Done:

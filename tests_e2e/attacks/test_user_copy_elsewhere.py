@@ -15,7 +15,7 @@ from collections.abc import Callable
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support import conduits
-from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Answer, Attack, Target
 from tests_e2e.support.conduits import read_out, through
 from tests_e2e.support.io_uring import ring_of
 from tests_e2e.support.kvm import FPU_BYTES, KVM_GET_FPU, KVM_SET_FPU, second_vm
@@ -33,12 +33,12 @@ X87, SSE = slice(0, 128), slice(152, 408)
 def test_qemu_cannot_send_private_page_by_a_raw_socket(attack: Attack) -> None:
     """QEMU cannot send a private page of its guest as an IP packet of its own: the kernel sums it as it copies."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         address = struct.pack("<HH4s8x", AF_INET, 0, LOOPBACK)
         with descriptor_of(qemu, "socket", AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NO_PROTOCOL) as packets:
             qemu.syscall("connect", packets, qemu.memory(address), len(address)).require("connect")
             done = qemu.syscall("sendto", packets, page.hva, PAGE_SIZE, 0, 0, 0)
-            return Got(done, read_out(qemu, packets, done, IP_HEADER + PAGE_SIZE)[IP_HEADER:])
+            return Answer(done, read_out(qemu, packets, done, IP_HEADER + PAGE_SIZE)[IP_HEADER:])
 
     attack.by_qemu("sendto(raw IP)", probe)
 
@@ -46,12 +46,12 @@ def test_qemu_cannot_send_private_page_by_a_raw_socket(attack: Attack) -> None:
 def test_qemu_cannot_send_private_page_as_a_frame(attack: Attack) -> None:
     """QEMU cannot send a private page of its guest as a frame of the network, by a packet socket."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with packets_of(qemu, LO) as packets:
             done = qemu.syscall("sendto", packets, page.hva, PAGE_SIZE, 0, 0, 0)
             if done.errno is None:
                 wait_until_ready(qemu, packets, select.POLLIN)
-            return Got(done, frame_of(qemu, packets, PAGE_SIZE))
+            return Answer(done, frame_of(qemu, packets, PAGE_SIZE))
 
     attack.by_qemu("sendto(packet)", probe)
 
@@ -77,7 +77,7 @@ def _by_a_ring(operation: int) -> Callable[[Puppet, int, int], Done]:
 def test_qemu_cannot_name_its_host_by_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel read a private page of its guest as the name of the host, by sethostname()."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         names = qemu.memory(FIELDS * FIELD)
 
         def name() -> bytes:
@@ -86,7 +86,7 @@ def test_qemu_cannot_name_its_host_by_private_page(attack: Attack) -> None:
 
         before = name()
         try:
-            return Got(qemu.syscall("sethostname", page.hva, NAME), name())
+            return Answer(qemu.syscall("sethostname", page.hva, NAME), name())
         finally:
             qemu.syscall("sethostname", qemu.memory(before), len(before.rstrip(b"\0"))).require("sethostname")
 
@@ -96,11 +96,11 @@ def test_qemu_cannot_name_its_host_by_private_page(attack: Attack) -> None:
 def test_qemu_cannot_give_private_page_to_another_vm_as_registers(attack: Attack) -> None:
     """QEMU cannot have KVM read a private page of its guest as the registers of another VM's CPU (KVM_SET_FPU)."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with second_vm(qemu) as (_, cpu):
             done = qemu.syscall("ioctl", cpu.fd, KVM_SET_FPU, page.hva)
             registers = cpu.get(KVM_GET_FPU, FPU_BYTES)
-        return Got(done, registers[X87] + registers[SSE], cuts=(X87.stop,))
+        return Answer(done, registers[X87] + registers[SSE], cuts=(X87.stop,))
 
     attack.by_qemu("KVM_SET_FPU of a second VM", probe)
 
@@ -108,11 +108,11 @@ def test_qemu_cannot_give_private_page_to_another_vm_as_registers(attack: Attack
 def test_qemu_cannot_copy_private_page_by_process_vm_writev(attack: Attack) -> None:
     """QEMU cannot copy a private page of its guest to another mapping by process_vm_writev() on itself."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         mine = qemu.memory(PAGE_SIZE)
         here, there = qemu.iovec(page.hva, PAGE_SIZE), qemu.iovec(mine, PAGE_SIZE)
         done = qemu.syscall("process_vm_writev", qemu.pid, here, 1, there, 1, 0)
-        return Got(done, qemu.read(mine, PAGE_SIZE))
+        return Answer(done, qemu.read(mine, PAGE_SIZE))
 
     attack.by_qemu("process_vm_writev(from the page)", probe)
 
@@ -120,9 +120,9 @@ def test_qemu_cannot_copy_private_page_by_process_vm_writev(attack: Attack) -> N
 def test_qemu_cannot_fill_private_page_by_process_vm_readv(attack: Attack) -> None:
     """QEMU cannot fill a private page of its guest from another mapping by process_vm_readv() on itself."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         here, there = qemu.iovec(page.hva, PAGE_SIZE), qemu.iovec(qemu.memory(PATTERN), PAGE_SIZE)
-        return Got(qemu.syscall("process_vm_readv", qemu.pid, here, 1, there, 1, 0), wrote=PATTERN)
+        return Answer(qemu.syscall("process_vm_readv", qemu.pid, here, 1, there, 1, 0), wrote=PATTERN)
 
     attack.by_qemu("process_vm_readv(into the page)", probe)
 
@@ -130,8 +130,8 @@ def test_qemu_cannot_fill_private_page_by_process_vm_readv(attack: Attack) -> No
 def test_qemu_cannot_clear_private_page_by_dev_zero(attack: Attack) -> None:
     """QEMU cannot have the kernel clear a private page of its guest by reading /dev/zero, which copies nothing."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with open_file(qemu, "/dev/zero") as zeros:
-            return Got(qemu.syscall("read", zeros, page.hva, PAGE_SIZE), wrote=bytes(PAGE_SIZE))
+            return Answer(qemu.syscall("read", zeros, page.hva, PAGE_SIZE), wrote=bytes(PAGE_SIZE))
 
     attack.by_qemu("read(/dev/zero)", probe)

@@ -10,22 +10,22 @@ from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support import conduits
 from tests_e2e.support.approach import APPROACH, clean
-from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Answer, Attack, Target
 from tests_e2e.support.conduits import Conduit, fill, read_out
 
 ODD = 1001  # bytes before the page: the copy starts in the middle of the page before, aligned to nothing
-Probe = Callable[[Puppet, Target], Got]
+Probe = Callable[[Puppet, Target], Answer]
 
 
 def _out(conduit: Conduit, before: int, call: Callable[[Puppet, int, int], Done]) -> Probe:
     """The probe of a call that copies the page and what is before it; only the page's own part is its find."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with conduit(qemu) as (into, out):
             done = call(qemu, into, page.hva - before)
             data = read_out(qemu, out, done, before + PAGE_SIZE)
         assert data[:before] == APPROACH * min(before, len(data))  # so it started where it should
-        return Got(_to_the_byte(done, data), data[before:])
+        return Answer(_to_the_byte(done, data), data[before:])
 
     return probe
 
@@ -38,12 +38,12 @@ def _to_the_byte(done: Done, data: bytes) -> Done:
 def _in(conduit: Conduit, before: int, call: Callable[[Puppet, int, int], Done]) -> Probe:
     """The probe of a call that overwrites the end of the page before and then the page."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with conduit(qemu) as ends:
             out = fill(qemu, ends, bytes(before) + PATTERN)
             done = call(qemu, out, page.hva - before)
             clean(qemu, page, before)
-            return Got(done, wrote=PATTERN)
+            return Answer(done, wrote=PATTERN)
 
     return probe
 

@@ -8,7 +8,7 @@ import struct
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Answer, Attack, Target
 from tests_e2e.support.steps import IOC_READ, IOC_WRITE, descriptor_of, ioc, ioctl_on
 
 # linux/userfaultfd.h
@@ -26,7 +26,7 @@ REP_MOVSB = bytes.fromhex("f3a4")  # copies rcx bytes from [rsi] to [rdi]
 def test_qemu_cannot_fill_private_page_by_userfaultfd(attack: Attack) -> None:
     """QEMU cannot register a private page of its guest with userfaultfd, drop it, and put another one in its place."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with descriptor_of(qemu, "userfaultfd", 0) as file:
             _agree(qemu, file)
             done = _register(qemu, file, page.hva)
@@ -36,7 +36,7 @@ def test_qemu_cannot_fill_private_page_by_userfaultfd(attack: Attack) -> None:
                 copy = struct.pack("<QQQQq", page.hva, qemu.memory(PATTERN), PAGE_SIZE, 0, 0)
                 ioctl_on(qemu, file, UFFDIO_COPY, copy)[0].require("UFFDIO_COPY")
                 _unregister(qemu, file, page.hva)
-            return Got(done, wrote=PATTERN)
+            return Answer(done, wrote=PATTERN)
 
     attack.by_qemu("UFFDIO_REGISTER, UFFDIO_COPY", probe)
 
@@ -44,7 +44,7 @@ def test_qemu_cannot_fill_private_page_by_userfaultfd(attack: Attack) -> None:
 def test_qemu_cannot_move_private_page_by_userfaultfd(attack: Attack) -> None:
     """QEMU cannot move a private page of its guest to a mapping of its own by UFFDIO_MOVE."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         mine = qemu.memory(PAGE_SIZE)
         with descriptor_of(qemu, "userfaultfd", 0) as file:
             _agree(qemu, file)
@@ -54,7 +54,7 @@ def test_qemu_cannot_move_private_page_by_userfaultfd(attack: Attack) -> None:
         if done.errno is None:
             # The guest goes on with its page, in another place of the host's memory.
             qemu.run(REP_MOVSB, rsi=mine, rdi=page.hva, rcx=PAGE_SIZE)
-        return Got(done, qemu.read(mine, PAGE_SIZE))
+        return Answer(done, qemu.read(mine, PAGE_SIZE))
 
     attack.by_qemu("UFFDIO_MOVE", probe)
 
@@ -62,14 +62,14 @@ def test_qemu_cannot_move_private_page_by_userfaultfd(attack: Attack) -> None:
 def test_qemu_cannot_copy_private_page_by_userfaultfd(attack: Attack) -> None:
     """QEMU cannot have a private page of its guest copied to a mapping of its own by UFFDIO_COPY."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         mine = qemu.memory(PAGE_SIZE)
         with descriptor_of(qemu, "userfaultfd", 0) as file:
             _agree(qemu, file, 0)
             _register(qemu, file, mine).require("UFFDIO_REGISTER")
             done, _ = ioctl_on(qemu, file, UFFDIO_COPY, struct.pack("<QQQQq", mine, page.hva, PAGE_SIZE, 0, 0))
             _unregister(qemu, file, mine)
-        return Got(done, qemu.read(mine, PAGE_SIZE))
+        return Answer(done, qemu.read(mine, PAGE_SIZE))
 
     attack.by_qemu("UFFDIO_COPY from the page", probe)
 

@@ -10,7 +10,7 @@ import termios
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Answer, Attack, Target
 from tests_e2e.support.faults import that_met
 from tests_e2e.support.sockets import LO, SOCK_STREAM, bind_to, frame_of, packets_of
 from tests_e2e.support.steps import IOC_WRITE, descriptor_of, ioc, ioctl_on, read_pending
@@ -28,7 +28,7 @@ LOGGED = 16  # pages that the device writes, by a bit each in the log; the last 
 def test_qemu_cannot_have_vhost_net_send_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel's vhost-net send a private page of its guest as a packet."""
 
-    def send(qemu: Puppet, page: Target) -> Got:
+    def send(qemu: Puppet, page: Target) -> Answer:
         queues = [Queue(qemu), sending := Queue(qemu)]
         sending.offer(0, [sending.own(HEADER), (THE_PAGE, PAGE_SIZE)])
         with (
@@ -40,9 +40,9 @@ def test_qemu_cannot_have_vhost_net_send_private_page(attack: Attack) -> None:
             kick_queue(qemu, kick)
             sending.wait_until_used(1)
             data = frame_of(qemu, wire, PAGE_SIZE)
-        return Got(Done(returned=len(data)), data)
+        return Answer(Done(returned=len(data)), data)
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         return that_met(attack.host.ssh, page.hva, lambda: send(qemu, page))
 
     attack.by_qemu("vhost-net, sending", probe)
@@ -51,7 +51,7 @@ def test_qemu_cannot_have_vhost_net_send_private_page(attack: Attack) -> None:
 def test_qemu_cannot_have_vhost_net_receive_into_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel's vhost-net put a packet that it receives into a private page of its guest."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         receiving = Queue(qemu)
         receiving.offer(0, [receiving.own(HEADER), (THE_PAGE, PAGE_SIZE)], DEVICE_WRITES)
         ethertype = int.from_bytes(PATTERN[12:14], "big")
@@ -64,7 +64,7 @@ def test_qemu_cannot_have_vhost_net_receive_into_private_page(attack: Attack) ->
             qemu.syscall("write", wire, qemu.memory(PATTERN), PAGE_SIZE).require("send a packet")
             poll_until(lambda: _waiting(qemu, backend) == 0, Deadline(TIMEOUT), "vhost-net to take the packet")
             _back(qemu, device, 0, -1)  # this waits for the worker
-            return Got(Done(returned=receiving.count_used()), wrote=PATTERN)
+            return Answer(Done(returned=receiving.count_used()), wrote=PATTERN)
 
     attack.by_qemu("vhost-net, receiving", probe)
 
@@ -72,7 +72,7 @@ def test_qemu_cannot_have_vhost_net_receive_into_private_page(attack: Attack) ->
 def test_qemu_cannot_have_vhost_net_log_into_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel's vhost-net write down in a private page which pages it has written."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         receiving, packet = Queue(qemu), PATTERN * (LOGGED - 1)
         receiving.offer(0, [(THE_PAGE, LOGGED * PAGE_SIZE)], DEVICE_WRITES)
         ethertype = int.from_bytes(PATTERN[12:14], "big")
@@ -95,7 +95,7 @@ def test_qemu_cannot_have_vhost_net_log_into_private_page(attack: Attack) -> Non
             receiving.wait_until_used(1)
             _back(qemu, device, 0, -1)  # this waits for the worker
             count = read_pending(qemu, events, 8)
-        return Got(Done(returned=int.from_bytes(count, "little")), wrote=b"\xff" * (LOGGED // 8))
+        return Answer(Done(returned=int.from_bytes(count, "little")), wrote=b"\xff" * (LOGGED // 8))
 
     attack.by_qemu("vhost-net, logging", probe)
 
@@ -123,7 +123,7 @@ VIRTIO_F_VERSION_1 = 1 << 32
 def test_qemu_cannot_have_vhost_vsock_send_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel's vhost-vsock send a private page of its guest over a vsock connection."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         queues = [Queue(qemu), sending := Queue(qemu)]
         sending.offer(0, [sending.own(_vsock(OP_REQUEST))])
         sending.offer(1, [sending.own(_vsock(OP_RW, size=PAGE_SIZE)), (THE_PAGE, PAGE_SIZE)])
@@ -141,7 +141,7 @@ def test_qemu_cannot_have_vhost_vsock_send_private_page(attack: Attack) -> None:
             with descriptor_of(qemu, "accept", server, 0, 0) as connection:
                 # What was sent before the shutdown, or the end of it.
                 done = qemu.syscall("read", connection, buffer, PAGE_SIZE)
-        return Got(done, qemu.read(buffer, PAGE_SIZE))
+        return Answer(done, qemu.read(buffer, PAGE_SIZE))
 
     attack.by_qemu("vhost-vsock, sending", probe)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from host_setup.channels.puppets import Done, Puppet
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Answer, Attack, Target
 from tests_e2e.support.dma import MOST, Device, plug_in
 from tests_e2e.support.outside import outside
 
@@ -19,10 +19,10 @@ def test_device_reads_private_page(attack: Attack) -> None:
     with attack.pool.fresh() as host:
         plug_in(host)
 
-        def probe(attacker: Puppet, page: Target) -> Got:
+        def probe(attacker: Puppet, page: Target) -> Answer:
             device = Device(host.ssh, attacker)
             device.load(page.hpa, MOST)
-            return Got(Done(), device.content(MOST))
+            return Answer(Done(), device.content(MOST))
 
         attack.by_a_process("DMA", probe, host)
 
@@ -32,11 +32,11 @@ def test_device_overwrites_private_page(attack: Attack) -> None:
     with attack.pool.fresh() as host:
         plug_in(host)
 
-        def probe(attacker: Puppet, page: Target) -> Got:
+        def probe(attacker: Puppet, page: Target) -> Answer:
             device = Device(host.ssh, attacker)
             device.fill(PATTERN[:MOST])
             device.store(page.hpa, MOST)
-            return Got(Done(), wrote=PATTERN[:MOST])
+            return Answer(Done(), wrote=PATTERN[:MOST])
 
         attack.by_a_process("DMA", probe, host)
 
@@ -45,9 +45,9 @@ def test_memory_read_from_outside_the_host_has_private_page(attack: Attack, tmp_
     """Whoever reads the host's memory chips finds a private page of a guest in them, not encrypted."""
     qmp = outside(attack.pool.shared_host())
 
-    def probe(_: Guest, page: Target) -> Got:
+    def probe(_: Guest, page: Target) -> Answer:
         with tempfile.NamedTemporaryFile(dir=tmp_path) as file:
             qmp.execute("pmemsave", {"val": page.hpa, "size": PAGE_SIZE, "filename": file.name})
-            return Got(Done(), Path(file.name).read_bytes())
+            return Answer(Done(), Path(file.name).read_bytes())
 
     attack.from_outside("pmemsave of the host", probe)

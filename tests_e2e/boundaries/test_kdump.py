@@ -10,7 +10,7 @@ from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest_spec import HOST_PROGRAMS
-from tests_e2e.support.attack import Aimed, Attack, Got, pages_of
+from tests_e2e.support.attack import Aimed, Answer, Attack, pages_of
 
 CRASH_KERNEL = "crashkernel=160M"  # that kernel's memory: it holds the guest's initramfs
 DONE = "vmcore done"  # guest_images/programs/read_vmcore.c
@@ -25,7 +25,7 @@ def test_kdump_has_private_page(attack: Attack) -> None:
     attack.judge(observations)
 
 
-def _crash(host: Host, pages: list[Aimed]) -> list[Got]:
+def _crash(host: Host, pages: list[Aimed]) -> list[Answer]:
     """Have the host's kernel crash, and the next one print the pages."""
     addresses = [f"{page.target.hpa:x}" for page in pages]
     words = f"console=ttyS0 nokaslr maxcpus=1 no_timer_check rdinit=/sealproof/read_vmcore -- {' '.join(addresses)}"
@@ -50,4 +50,4 @@ def _crash(host: Host, pages: list[Aimed]) -> list[Got]:
     page_texts = dict(re.findall(r"^vmcore ([0-9a-f]+) (.+?)\r?$", host.kernel_log(), re.MULTILINE))
     if not set(addresses) <= set(page_texts):
         raise MachineError("the crash dump's reader left pages out")
-    return [Got(Done(), b"" if page_texts[at] == "not there" else bytes.fromhex(page_texts[at])) for at in addresses]
+    return [Answer(Done(), b"" if page_texts[at] == "not there" else bytes.fromhex(page_texts[at])) for at in addresses]

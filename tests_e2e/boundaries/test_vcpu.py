@@ -18,7 +18,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
-from tests_e2e.support.attack import Aimed, AimedObservation, Attack, Got, pages_of
+from tests_e2e.support.attack import Aimed, AimedObservation, Answer, Attack, pages_of
 from tests_e2e.support.attack_module import attack_by_module
 from tests_e2e.support.direct_map import direct_map
 from tests_e2e.support.host_memory import memory_of
@@ -32,15 +32,15 @@ TRIES = 10
 CONSOLES = 1000  # from the port of a guest's QMP to that of its console
 SECONDS = 20.0
 
-Read = Callable[[Puppet, int], Got]
+Read = Callable[[Puppet, int], Answer]
 """A way to read what is at a host-physical address."""
 
 
 def test_kernel_reads_registers_of_a_protected_guest(attack: Attack) -> None:
     """The host's kernel reads what a guest has in registers, in the memory in which KVM keeps them."""
 
-    def read(attacker: Puppet, at: int) -> Got:
-        return Got(*attack_by_module(attacker, Method.DIRECT_MAP_READ, at, HELD))
+    def read(attacker: Puppet, at: int) -> Answer:
+        return Answer(*attack_by_module(attacker, Method.DIRECT_MAP_READ, at, HELD))
 
     _read(attack, "direct map", lambda _: read)
 
@@ -51,11 +51,11 @@ def test_root_reads_registers_of_a_protected_guest_by_proc_kcore(attack: Attack)
     def by_kcore(host: Host) -> Read:
         layout = direct_map(host.ssh)
 
-        def read(attacker: Puppet, at: int) -> Got:
+        def read(attacker: Puppet, at: int) -> Answer:
             with open_file(attacker, "/proc/kcore", os.O_RDONLY) as file:
                 buffer = attacker.memory(HELD)
                 done = attacker.syscall("pread64", file, buffer, HELD, layout.kcore_offset(at))
-                return Got(done, attacker.read(buffer, HELD))
+                return Answer(done, attacker.read(buffer, HELD))
 
         return read
 
@@ -73,7 +73,7 @@ def _read(attack: Attack, call: str, way: Callable[[Host], Read]) -> None:
     attack.judge(observations)
 
 
-def _catch(host: Host, guest: Guest, aimed: Aimed, read: Callable[[int], Got]) -> Got:
+def _catch(host: Host, guest: Guest, aimed: Aimed, read: Callable[[int], Answer]) -> Answer:
     """Have the guest work with its canary in registers, and stop it until KVM has them in memory."""
     for _ in range(TRIES):
         with guest.canaries.holding(aimed.planted, seconds=HOLDS) as holding:
@@ -89,7 +89,7 @@ def _catch(host: Host, guest: Guest, aimed: Aimed, read: Callable[[int], Got]) -
     raise ChannelError(f"the registers were nowhere in the host's memory in {TRIES * HOLDS} s")
 
 
-def _read_from_kernel(host: Host, aimed: Aimed, read: Callable[[int], Got]) -> Got | None:
+def _read_from_kernel(host: Host, aimed: Aimed, read: Callable[[int], Answer]) -> Answer | None:
     """Look where in the host's memory they are, but for the guest's own, and read that."""
     registers, at = aimed.planted.content[:HELD], -1
     with memory_of(host) as memory:

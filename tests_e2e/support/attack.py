@@ -54,7 +54,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Got:
+class Answer:
     """What a probe met.
 
     :ivar done: how the call ended. :ivar data: the bytes that it brought home.
@@ -102,7 +102,7 @@ class Attack:
 
     # --- the ways to attack ---
 
-    def by_a_process(self, call: str, probe: Callable[[Puppet, Target], Got], host: Host | None = None) -> None:
+    def by_a_process(self, call: str, probe: Callable[[Puppet, Target], Answer], host: Host | None = None) -> None:
         """Attack from a process of the host with the rights of root; nothing is harmed.
 
         :param call: the probe's way in, as the report names it. :param host: another one than the shared one.
@@ -112,20 +112,20 @@ class Attack:
             process = puppeteer.spawn()
             self._harmless(host, call, probe, lambda _: contextlib.nullcontext(process))
 
-    def by_qemu(self, call: str, probe: Callable[[Puppet, Target], Got]) -> None:
+    def by_qemu(self, call: str, probe: Callable[[Puppet, Target], Answer]) -> None:
         """Attack from within each guest's own QEMU, which goes on unharmed."""
         host = self.host
         with self.puppeteer(host) as puppeteer:
             self._harmless(host, call, probe, lambda guest: puppeteer.inside(guest.pid))
 
-    def from_outside(self, call: str, probe: Callable[[Guest, Target], Got]) -> None:
+    def from_outside(self, call: str, probe: Callable[[Guest, Target], Answer]) -> None:
         """Attack by what the harness itself has, for instance QMP of the guest's QEMU; nothing is harmed."""
         self._harmless(self.host, call, probe, contextlib.nullcontext)
 
     def by_whom(
         self,
         call: str,
-        probe: Callable[[_A, Target], Got],
+        probe: Callable[[_A, Target], Answer],
         attacker: Callable[[Guest], contextlib.AbstractContextManager[_A]],
         host: Host | None = None,
     ) -> None:
@@ -135,7 +135,7 @@ class Attack:
         """
         self._harmless(host or self.host, call, probe, attacker)
 
-    def lethal(self, call: str, probe: Callable[[Host, Guest, Target], Got]) -> None:
+    def lethal(self, call: str, probe: Callable[[Host, Guest, Target], Answer]) -> None:
         """Attack with a probe that may cost a QEMU its life: each kind of page has a pristine host, controls first."""
         observations: list[AimedObservation] = []
         for kind in self._kinds:
@@ -143,7 +143,7 @@ class Attack:
                 observations += self._one_kind(host, kind, call, probe)
         self.judge(observations)
 
-    def all_at_once(self, call: str, probe: Callable[[Host, list[Aimed]], Sequence[Got]]) -> None:
+    def all_at_once(self, call: str, probe: Callable[[Host, list[Aimed]], Sequence[Answer]]) -> None:
         """Attack all pages of a pristine host in one go, for a probe that takes long, or that harms host or QEMUs.
 
         :param probe: returns what it met, a page after the other.
@@ -196,7 +196,7 @@ class Attack:
         ]
 
     @staticmethod
-    def observe(call: str, guest: Guest, aimed: Sequence[Aimed], answers: Sequence[Got]) -> list[AimedObservation]:
+    def observe(call: str, guest: Guest, aimed: Sequence[Aimed], answers: Sequence[Answer]) -> list[AimedObservation]:
         """What a probe met on each page, and what the guest finds now, if its QEMU runs and the page was not freed."""
         alive = guest.vitals.reason is None
         planted = [aim.planted for aim, answer in zip(aimed, answers, strict=True) if alive and not answer.freed]
@@ -209,7 +209,7 @@ class Attack:
 
     @staticmethod
     def observe_all(
-        call: str, aimed: Sequence[tuple[Guest, Sequence[Aimed]]], answers: Sequence[Got]
+        call: str, aimed: Sequence[tuple[Guest, Sequence[Aimed]]], answers: Sequence[Answer]
     ) -> list[AimedObservation]:
         """The same for the pages of several guests; ``answers`` has them all, a guest's after the other's."""
         observations: list[AimedObservation] = []
@@ -220,7 +220,7 @@ class Attack:
         return observations
 
     @staticmethod
-    def _observation_of(call: str, aimed: Aimed, answer: Got, after: After | None) -> Observation:
+    def _observation_of(call: str, aimed: Aimed, answer: Answer, after: After | None) -> Observation:
         planted = aimed.planted
         return Observation(
             page=PAGES[planted.kind],
@@ -254,7 +254,7 @@ class Attack:
         self,
         host: Host,
         call: str,
-        probe: Callable[[_A, Target], Got],
+        probe: Callable[[_A, Target], Answer],
         attacker: Callable[[Guest], contextlib.AbstractContextManager[_A]],
     ) -> None:
         sets = dict(pages_of(host))
@@ -269,7 +269,7 @@ class Attack:
         self.judge([observation for observations in on_each(list(sets), on) for observation in observations])
 
     def _one_kind(
-        self, host: Host, kind: str, call: str, probe: Callable[[Host, Guest, Target], Got]
+        self, host: Host, kind: str, call: str, probe: Callable[[Host, Guest, Target], Answer]
     ) -> Iterator[AimedObservation]:
         """The probe on one kind of page of each guest; on the private one last, as nothing may come after it."""
         todo = [
@@ -310,7 +310,7 @@ def _put_down(guest: Guest, planted: Planted, mapping: str) -> Aim | None:
     )
 
 
-def _reach(aimed: Aimed, answer: Got) -> tuple[str, ...]:
+def _reach(aimed: Aimed, answer: Answer) -> tuple[str, ...]:
     """What shows that a probe got to its page; nothing, if it must show itself that it did and has not."""
     if answer.met is None:
         return aimed.reach

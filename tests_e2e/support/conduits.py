@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Got, Target
+from tests_e2e.support.attack import Answer, Target
 from tests_e2e.support.sockets import SOCK_STREAM, bind_to, tcp_pair, udp_pair
 from tests_e2e.support.steps import closing, descriptor_of, open_file, open_pipe, read_pending, wait_until_ready
 
@@ -29,16 +29,16 @@ Ends = tuple[int, int]
 Conduit = Callable[[Puppet], AbstractContextManager[Ends]]
 
 
-def through(conduit: Conduit, call: Callable[[Puppet, int, int], Done]) -> Callable[[Puppet, Target], Got]:
+def through(conduit: Conduit, call: Callable[[Puppet, int, int], Done]) -> Callable[[Puppet, Target], Answer]:
     """The probe that makes a call write a page into a conduit, and reads what came out.
 
     :param call: makes it, with the descriptor and the page's address.
     """
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def probe(qemu: Puppet, page: Target) -> Answer:
         with conduit(qemu) as (into, out):
             done = call(qemu, into, page.hva)
-            return Got(done, read_out(qemu, out, done, PAGE_SIZE))
+            return Answer(done, read_out(qemu, out, done, PAGE_SIZE))
 
     return probe
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from host_setup.channels.ssh import Ssh
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Got
+from tests_e2e.support.attack import Answer
 
 INSTANCE = "/sys/kernel/debug/tracing/instances/sealproof-faults"  # a trace of our own, gone with all that it has
 EVENTS = ("page_fault_kernel", "page_fault_user")  # arch/x86/mm/fault.c trace_page_fault_entries()
@@ -40,7 +40,7 @@ def faults_at(ssh: Ssh, address: int) -> Iterator[Callable[[], int]]:
         shell(f"rmdir {INSTANCE}")
 
 
-def that_met(ssh: Ssh, address: int, probe: Callable[[], Got]) -> Got:
+def that_met(ssh: Ssh, address: int, probe: Callable[[], Answer]) -> Answer:
     """What a probe met, with what shows that it met the page: that bytes came, or that a CPU took a fault there.
 
     Where neither is so the observation is one of nothing, and the claim MISS.

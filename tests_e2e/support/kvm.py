@@ -18,7 +18,7 @@ from host_setup.channels.puppets import Done, Puppet, Puppeteer
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Attack, Got, Target
+from tests_e2e.support.attack import Answer, Attack, Target
 
 KVM_CREATE_VM, KVM_GET_VCPU_MMAP_SIZE, KVM_CREATE_VCPU, KVM_RUN = 0xAE01, 0xAE04, 0xAE41, 0xAE80
 KVM_SET_USER_MEMORY_REGION = 0x4020AE46
@@ -402,7 +402,7 @@ def own_vm(host: Host, puppeteer: Puppeteer, guest: Guest) -> Iterator[OwnVm]:
         yield own
 
 
-def by_own_vm(attack: Attack, call: str, probe: Callable[[OwnVm, Target], Got], host: Host | None = None) -> None:
+def by_own_vm(attack: Attack, call: str, probe: Callable[[OwnVm, Target], Answer], host: Host | None = None) -> None:
     """Attack from within QEMU by the VM that it runs the guest with; both go on unharmed.
 
     :param host: another one than the shared one: to steer the guest's CPU takes one whose registers are not private.
@@ -412,11 +412,11 @@ def by_own_vm(attack: Attack, call: str, probe: Callable[[OwnVm, Target], Got], 
         attack.by_whom(call, probe, lambda guest: own_vm(host, puppeteer, guest), host)
 
 
-def load(qemu: Puppet, page: Target) -> Got:
+def load(qemu: Puppet, page: Target) -> Answer:
     """Have QEMU load the page, by an instruction."""
     buffer = qemu.memory(PAGE_SIZE)
     done = qemu.run(REP_MOVSB, rsi=page.hva, rdi=buffer, rcx=PAGE_SIZE)
-    return Got(done.as_a_load(), qemu.read(buffer, PAGE_SIZE))
+    return Answer(done.as_a_load(), qemu.read(buffer, PAGE_SIZE))
 
 
 def _segment(base: int, kind: int, s: int = 1) -> bytes:

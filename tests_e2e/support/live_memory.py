@@ -57,11 +57,11 @@ class HostMemory(mmap.mmap):
     def __init__(self, stretches: Sequence[Stretch]) -> None:
         """All is done."""
 
-    def find(self, what: bytes, start: int = 0) -> int:  # type: ignore[override]
+    def find(self, content: bytes, start: int = 0) -> int:  # type: ignore[override]
         """The first place of some bytes from an address on, in one stretch; -1 if there is none."""
         for stretch in self.stretches:
             end = stretch.start + stretch.size
-            if start < end and (at := super().find(what, max(start, stretch.start), end)) >= 0:
+            if start < end and (at := super().find(content, max(start, stretch.start), end)) >= 0:
                 return at
         return -1
 

@@ -9,16 +9,16 @@ import struct
 from common.errors import ChannelError
 from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Got, Target
+from tests_e2e.support.attack import Answer, Target
 
 REP_MOVSB = bytes.fromhex("f3a4")  # copies rcx bytes from [rsi] to [rdi]
 
 
-def load(who: Puppet, address: int) -> Got:
+def load(who: Puppet, address: int) -> Answer:
     """Copy the page at an address of ``who``; a load returns nothing, its data speaks."""
     buffer = who.memory(PAGE_SIZE)
     done = who.run(REP_MOVSB, rsi=address, rdi=buffer, rcx=PAGE_SIZE)
-    return Got(done.as_a_load(), who.read(buffer, PAGE_SIZE))
+    return Answer(done.as_a_load(), who.read(buffer, PAGE_SIZE))
 
 
 def read(who: Puppet, page: Target) -> bytes | None:

@@ -59,10 +59,10 @@ def _control_blocks(memory: Memory) -> Iterator[tuple[int, int]]:
     frames = len(memory) // PAGE_SIZE
     with memoryview(memory) as raw, raw.cast("Q") as words:
         # A column of all pages at once: a loop over pages takes ten times as long.
-        for held in frame_ranges(memory):
-            first, end = held.start * ENTRIES, held.stop * ENTRIES
+        for frame_range in frame_ranges(memory):
+            first, end = frame_range.start * ENTRIES, frame_range.stop * ENTRIES
             columns = (words[first + at : end : ENTRIES].tolist() for at in (INTERCEPTS, ASID, NESTED, ROOT, EFER))
-            for frame, intercepts, asid, nested, root, efer in zip(held, *columns, strict=True):
+            for frame, intercepts, asid, nested, root, efer in zip(frame_range, *columns, strict=True):
                 runs = intercepts & VMRUN and asid & ASID_BITS and efer & SVME
                 if runs and nested & PAGING and not root % PAGE_SIZE and 0 < root // PAGE_SIZE < frames:
                     yield frame, root // PAGE_SIZE

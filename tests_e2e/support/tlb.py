@@ -14,7 +14,7 @@ from host_setup.channels.uapi import Method
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import UNDER_TEST, Aimed, AimedObservation, Attack, Got, pages_of
+from tests_e2e.support.attack import UNDER_TEST, Aimed, AimedObservation, Answer, Attack, pages_of
 from tests_e2e.support.attack_module import attack_by_module
 from tests_e2e.support.blocks import Blocks
 
@@ -29,7 +29,7 @@ def online_cpus(ssh: Ssh) -> list[int]:
     return [cpu for part in ends for cpu in range(part[0], part[-1] + 1)]
 
 
-Reader = Callable[[Puppet, Guest, Aimed, Sequence[int]], Got]
+Reader = Callable[[Puppet, Guest, Aimed, Sequence[int]], Answer]
 
 
 def attack_around_the_change(attack: Attack, host: Host, call: str, reader: Reader) -> None:
@@ -45,15 +45,15 @@ def attack_around_the_change(attack: Attack, host: Host, call: str, reader: Read
     attack.judge(observations)
 
 
-def read_on_each_cpu(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequence[int]) -> Got:
+def read_on_each_cpu(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequence[int]) -> Answer:
     """Read a page on each CPU, the page under test once while it is shared, and again when it is private.
 
     A page may change its frame with its state. Then each CPU reads both: the frame that the page has left, which it has
     read before, must hold nothing of the page, and the frame that the page has now must be out of reach.
     """
 
-    def read(cpu: int, frame: int) -> Got:
-        return Got(*attack_by_module(attacker, Method.CPU_READ, frame, PAGE_SIZE, cpu=cpu))
+    def read(cpu: int, frame: int) -> Answer:
+        return Answer(*attack_by_module(attacker, Method.CPU_READ, frame, PAGE_SIZE, cpu=cpu))
 
     with _share_meanwhile(guest, aimed):
         old_frame = _frame(guest, aimed)
@@ -64,7 +64,7 @@ def read_on_each_cpu(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequenc
     return _as_one([read(cpu, now) for cpu in cpus], old)
 
 
-def read_all_along(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequence[int]) -> Got:
+def read_all_along(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequence[int]) -> Answer:
     """Read a page on one CPU after the other, without a break from when it is shared until it is private."""
     both = [read_on_one(attacker, guest, aimed, cpu, cpus) for cpu in cpus]
     return _as_one([now for now, _ in both], [old for _, olds in both for old in olds])
@@ -72,7 +72,7 @@ def read_all_along(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequence[
 
 def read_on_one(
     attacker: Puppet, guest: Guest, aimed: Aimed, cpu: int, cpus: Sequence[int]
-) -> tuple[Got, Sequence[Got]]:
+) -> tuple[Answer, Sequence[Answer]]:
     """The same on one of the CPUs: what it gets of the page's frame now, and of the frame that the page has left."""
     others = [other for other in cpus if other != cpu]
     _leave_to(attacker, others)
@@ -83,8 +83,8 @@ def read_on_one(
     done, data = _watch_ends(attacker, old_frame, cpu)
     now = _frame(guest, aimed)
     if old_frame == now:
-        return Got(done, data), ()
-    return Got(*attack_by_module(attacker, Method.CPU_READ, now, PAGE_SIZE, cpu=cpu)), (Got(done, data),)
+        return Answer(done, data), ()
+    return Answer(*attack_by_module(attacker, Method.CPU_READ, now, PAGE_SIZE, cpu=cpu)), (Answer(done, data),)
 
 
 def _leave_to(attacker: Puppet, others: Sequence[int]) -> None:
@@ -167,7 +167,7 @@ def _share_meanwhile(guest: Guest, aimed: Aimed) -> Iterator[None]:
         raise ChannelError(f"the page was {aimed.planted.state}, and is {state} after it was shared")
 
 
-def _as_one(answers: Sequence[Got], old: Sequence[Got] = ()) -> Got:
+def _as_one(answers: Sequence[Answer], old: Sequence[Answer] = ()) -> Answer:
     """All reads as one: how those of the page's frame ended, if all ended the same way, and all that any read got."""
     ends = {answer.done for answer in answers}
-    return Got(ends.pop() if len(ends) == 1 else Done(), b"".join(answer.data for answer in (*answers, *old)))
+    return Answer(ends.pop() if len(ends) == 1 else Done(), b"".join(answer.data for answer in (*answers, *old)))
