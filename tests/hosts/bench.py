@@ -125,8 +125,8 @@ class Bench:
 
         def same() -> bool:
             before, after = self.pristine.splitlines(), self.look().splitlines()
-            gone, new = set(before) - set(after), set(after) - set(before)
-            changes[:] = [*(f"- {line}" for line in sorted(gone)), *(f"+ {line}" for line in sorted(new))]
+            lost, new = set(before) - set(after), set(after) - set(before)
+            changes[:] = [*(f"- {line}" for line in sorted(lost)), *(f"+ {line}" for line in sorted(new))]
             return not changes
 
         try:

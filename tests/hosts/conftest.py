@@ -38,8 +38,10 @@ def shared_bench(request: pytest.FixtureRequest, settings: Settings, logs: Path)
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         terminal, store = Terminal(), Store(cache_root())
-        made = make(settings, store, terminal, lambda: installed_disk(store, keys(store), terminal, logs / "install"))
-        bench = Bench(made, terminal, logs)
+        disk_image = make(
+            settings, store, terminal, lambda: installed_disk(store, keys(store), terminal, logs / "install")
+        )
+        bench = Bench(disk_image, terminal, logs)
     yield bench
     bench.close()
 

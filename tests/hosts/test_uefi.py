@@ -63,9 +63,9 @@ def test_doctor_tells_systemd_boot_from_grub(whole: Bench, say: Callable[[str], 
     """Doctor takes systemd-boot for what booted it, and refuses boot = "grub"."""
     for boot, status, words in (("systemd-boot", 0, "ok"), ("grub", 1, "systemd-boot booted it, not GRUB")):
         inventory = write_inventory(whole.folder / f"{boot}.toml", whole.standin.entry(boot=boot))
-        ended, output = run_program(
+        exit_status, output = run_program(
             ["-m", "host_setup.tools.remote_doctor", str(inventory)], whole.folder / "doctor.log", 120
         )
-        assert ended == status, output
+        assert exit_status == status, output
         assert words in output
     say(output.splitlines()[-2].strip())

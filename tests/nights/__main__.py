@@ -58,12 +58,17 @@ def main(argv: list[str]) -> int:
         done.append(faults)
         file.write_text(json.dumps(done, indent=1), encoding="utf-8")
         _say([f"  {line}" for line in faults] or ["  as seeded"])
-    left = len(NIGHTS) - len(done)
-    last = [] if left else judge.all_nights()
+    open_nights = len(NIGHTS) - len(done)
+    last = [] if open_nights else judge.all_nights()
     _say(last)
     wrong = [number for number, faults in enumerate(done, 1) if faults]
-    _say([f"{len(done) - len(wrong)} of {len(done)} nights are as seeded" + (f", {left} are left" if left else "")])
-    return WRONG if wrong or last else LEFT if left else 0
+    _say(
+        [
+            f"{len(done) - len(wrong)} of {len(done)} nights are as seeded"
+            + (f", {open_nights} are left" if open_nights else "")
+        ]
+    )
+    return WRONG if wrong or last else LEFT if open_nights else 0
 
 
 def _say(lines: list[str]) -> None:

@@ -62,11 +62,11 @@ class Judge:
                 complaints.append(f"the history has {len(history.nights())} nights, not {len(NIGHTS)}")
         for claim in (SHAKES, READS, BOOTS, SLEEPS, COMES, HEALTH, *NAMED):
             code, output = self._world.ask("claim", claim)
-            seen = claim_lines(output)
+            printed = claim_lines(output)
             complaints += [
-                f"history claim {claim}: {cell}: exit {code}: {seen.get(cell)}, not {statuses(claim, cell)}"
+                f"history claim {claim}: {cell}: exit {code}: {printed.get(cell)}, not {statuses(claim, cell)}"
                 for cell in CELLS
-                if code or seen.get(cell) != statuses(claim, cell)
+                if code or printed.get(cell) != statuses(claim, cell)
             ]
         return complaints
 
@@ -78,9 +78,9 @@ class Judge:
             status == (-9 if killed else int(seeded.exit)), f"exit status {status}, not {int(seeded.exit)}"
         )
         yield from _unless((night.ended is None) is killed, f"ended: {night.ended}")
-        seen = changes(history, night)
-        expected = {str(change): those for change, those in seeded.changes.items()}
-        yield from _unless(seen == expected, f"changes: {seen}, not {expected}")
+        actual = changes(history, night)
+        expected = {str(change): lines for change, lines in seeded.changes.items()}
+        yield from _unless(actual == expected, f"changes: {actual}, not {expected}")
         again = any("the night was killed meanwhile" in attempt.why for attempt in history.attempts(night.id))
         yield from _unless(again is (number == GOES_ON), f"it {'goes on' if again else 'does not go on'} after a kill")
         causes = {cause.claim: cause.told for cause in night.causes}
@@ -108,9 +108,9 @@ class Judge:
         file = self._world.folder / "trend.html"
         code, output = self._world.ask("trend", str(file))
         yield from _unless(code == 0, f"history trend: {output}")
-        seen = squares(file.read_text(encoding="utf-8"), night.id)
+        actual = squares(file.read_text(encoding="utf-8"), night.id)
         expected = dict(zip(CELLS, NIGHTS[number].squares, strict=True))
-        yield from _unless(seen == expected, f"trend page: {seen}, not {expected}")
+        yield from _unless(actual == expected, f"trend page: {actual}, not {expected}")
 
     def _compare(self, number: int, night: Night) -> Iterator[str]:
         """``history compare`` of each cell's run with the one before."""
@@ -127,10 +127,10 @@ class Judge:
                 yield from _unless(cell in NIGHTS[number].changes.get(BROKE, ()), f"{cell}: there is no whole run")
                 continue
             code, output = self._world.ask("compare", whole[-2].id, whole[-1].id)
-            seen, expected = compare_lines(output), comparison_of(number, cell)
+            actual, expected = compare_lines(output), comparison_of(number, cell)
             worse = int(str(Change.REGRESSED) in expected)
             yield from _unless(
-                (code, seen) == (worse, expected), f"history compare: {cell}: exit {code}: {seen}, not {expected}"
+                (code, actual) == (worse, expected), f"history compare: {cell}: exit {code}: {actual}, not {expected}"
             )
 
 

@@ -108,12 +108,12 @@ def comparison_of(night: int, cell: str) -> dict[str, set[str]]:
         inputs = "a later contract"
     flaky = {claim for claim, since in _SEVERAL_WAYS.get((cell, inputs), {}).items() if since <= night}
     changes = {Change.FLAKY: flaky}
-    for change, those in NIGHTS[night].changes.items():
+    for change, entries in NIGHTS[night].changes.items():
         if change not in (BROKE, Change.FLAKY):
             changes[Change(change)] = {
-                entry.removeprefix(f"{cell} ") for entry in those if entry.startswith(f"{cell} ")
+                entry.removeprefix(f"{cell} ") for entry in entries if entry.startswith(f"{cell} ")
             } - flaky
-    return {str(change): those for change, those in changes.items() if those}
+    return {str(change): entries for change, entries in changes.items() if entries}
 
 
 def statuses(claim: str, cell: str) -> list[str]:

@@ -123,7 +123,7 @@ class World:
 
     def _patch_faulty(self, *, present: bool) -> None:
         fault = self.project / f"host_setup/kernel/faults/protected-memory/{FAULT}.patch"
-        _put(
+        _write_patches(
             self.folder / FAULTY,
             {
                 "0101-a.patch": HARMLESS.format(subject="mm: a remark", file="mm/seeded-a.h"),
@@ -134,7 +134,9 @@ class World:
         )
 
     def _patch_plain(self, *, present: bool) -> None:
-        _put(self.folder / PLAIN, {"0101-a.patch": (_HERE / "panics.patch").read_text("utf-8")}, present=present)
+        _write_patches(
+            self.folder / PLAIN, {"0101-a.patch": (_HERE / "panics.patch").read_text("utf-8")}, present=present
+        )
         series = (self.project / "host_setup/kernel/series/stock/series.toml").read_text(encoding="utf-8")
         none = series.replace("mode =", 'patches = "none"\nmode =')
         (self.folder / PLAIN / "series.toml").write_text(series if present else none, encoding="utf-8")
@@ -164,12 +166,12 @@ class World:
             argv = self._on_a_full_disk(argv)
         argv = ["setpriv", "--pdeathsig", "TERM", "--", *argv]  # it ends when this program is ended
         begun = time.monotonic()
-        known = self._runs()
+        earlier = self._runs()
         with (self.folder / f"night-{night:02}.log").open("ab") as out:
             process = subprocess.Popen(argv, cwd=self.project, stdout=out, stderr=subprocess.STDOUT)
             try:
                 if kill:
-                    self._kill_at_work(process, known)
+                    self._kill_at_work(process, earlier)
                 status = process.wait()
             finally:
                 process.terminate()
@@ -177,9 +179,11 @@ class World:
         print(f"night {night:2}: {time.monotonic() - begun:5.1f} s, exit status {status}", flush=True)  # noqa: T201
         return status
 
-    def _kill_at_work(self, process: subprocess.Popen[bytes], known: set[Path]) -> None:
+    def _kill_at_work(self, process: subprocess.Popen[bytes], earlier: set[Path]) -> None:
         """Kill a night as soon as it has begun a run."""
-        poll_until(lambda: process.poll() is not None or self._runs() > known, Deadline(PATIENCE), "a run to be killed")
+        poll_until(
+            lambda: process.poll() is not None or self._runs() > earlier, Deadline(PATIENCE), "a run to be killed"
+        )
         os.kill(process.pid, signal.SIGKILL)
 
     def ask(self, *words: str) -> tuple[int, str]:
@@ -208,7 +212,7 @@ class World:
         return ["unshare", "--mount", *root, "sh", "-c", script, "sh", str(self.reports), *argv]
 
 
-def _put(folder: Path, files: dict[str, str], *, present: bool) -> None:
+def _write_patches(folder: Path, files: dict[str, str], *, present: bool) -> None:
     for name, text in files.items():
         if present:
             (folder / name).write_text(text, encoding="utf-8")

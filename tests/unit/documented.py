@@ -177,7 +177,7 @@ def _arguments(words: list[str]) -> str:
     parser = command.options_parser()
     if command.name not in _TO_PYTEST:
         return parse(parser, rest)
-    if fault := parse(parser, rest, known=True):
+    if fault := parse(parser, rest, has_more=True):
         return fault
     _, others = parser.parse_known_args(rest)
     return _pytest(others)
@@ -189,12 +189,12 @@ def _pytest(words: list[str]) -> str:
     return ", ".join([*(f"unknown option {word}" for word in wrong), *(f"no such file: {word}" for word in paths)])
 
 
-def parse(parser: argparse.ArgumentParser, words: list[str], *, known: bool = False) -> str:
+def parse(parser: argparse.ArgumentParser, words: list[str], *, has_more: bool = False) -> str:
     """What argparse says of a command line; empty if it takes it."""
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):
-            parser.parse_known_args(words) if known else parser.parse_args(words)
+            parser.parse_known_args(words) if has_more else parser.parse_args(words)
     except SystemExit:
         return output.getvalue().strip().splitlines()[-1] if output.getvalue().strip() else "help"
     return ""
@@ -228,17 +228,19 @@ def variables() -> frozenset[str]:
 
 
 def _goal(words: list[str]) -> str:
-    asked = [word for word in words if "=" not in word]
-    given = dict(word.split("=", 1) for word in words if "=" in word)
-    if wrong := [name for name in asked if name not in goals()] + [name for name in given if name not in variables()]:
+    targets = [word for word in words if "=" not in word]
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    if wrong := [name for name in targets if name not in goals()] + [
+        name for name in values if name not in variables()
+    ]:
         return f"make knows no {', '.join(wrong)}"
     own = {command.name for command in COMMANDS}
-    extra = shlex.split(given.get("ARGS", ""))
-    if not asked or asked[0] not in own or not extra:
+    extra = shlex.split(values.get("ARGS", ""))
+    if not targets or targets[0] not in own or not extra:
         return ""
-    if asked[0] in ("verify", "rebuild"):
-        extra.insert(0, given.get("REPORT", "reports/latest"))
-    return _arguments([asked[0], *map(_stand_in, extra)])
+    if targets[0] in ("verify", "rebuild"):
+        extra.insert(0, values.get("REPORT", "reports/latest"))
+    return _arguments([targets[0], *map(_stand_in, extra)])
 
 
 def _files(words: list[str]) -> str:

@@ -33,9 +33,9 @@ def main() -> None:
     lines = dict(re.findall(r"(com\d): .*dev=(\S+)", settings.read_text()))
     if commands.read_text() != "c\n":
         signal.pause()  # in its debugger
-    for name, said in (("com2", script.get("beats", [])), ("com1", script.get("console", []))):
+    for name, messages in (("com2", script.get("beats", [])), ("com1", script.get("console", []))):
         with Path(lines[name]).open("w") as line:  # as Bochs does: not by the descriptor that it was given
-            line.writelines(f"{text}\r\n" for text in said)
+            line.writelines(f"{text}\r\n" for text in messages)
     sys.stderr.write("".join(f"{text}\n" for text in script.get("stderr", [])))
     sys.stderr.flush()
     then, _, number = script.get("then", "linger").partition(" ")

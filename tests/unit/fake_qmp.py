@@ -25,17 +25,17 @@ def serve(sock: socket.socket, answers: Mapping[str, Answer], *, before_reply: b
     :param files: gets the descriptors that the other side hands over.
     """
     sock.sendall(line(GREETING))
-    for asked in _commands(sock, files):
-        command = asked["execute"]
+    for request in _commands(sock, files):
+        command = request["execute"]
         if command == "qmp_capabilities":  # the only one that may come without an id, and before which no event comes
-            sock.sendall(line({"return": {}, **{key: asked[key] for key in asked if key == "id"}}))
+            sock.sendall(line({"return": {}, **{key: request[key] for key in request if key == "id"}}))
             continue
         if command in answers:
-            reply = answers[command](asked.get("arguments", {}))
+            reply = answers[command](request.get("arguments", {}))
         else:
             reply = {"error": {"class": "CommandNotFound", "desc": f"The command {command} has not been found"}}
         if reply is not None:
-            sock.sendall(before_reply + line({**reply, "id": asked["id"]}))
+            sock.sendall(before_reply + line({**reply, "id": request["id"]}))
 
 
 def _commands(sock: socket.socket, files: list[int]) -> Iterator[dict[str, Any]]:

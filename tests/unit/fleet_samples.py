@@ -59,7 +59,7 @@ def part(
         "host": {"processor": "AuthenticAMD, QEMU", "started": "restored", "devices": "kvm"},
         "machine": machine,
     }
-    told = Story(
+    story = Story(
         reports,
         contract=CONTRACT,
         run=f"{moment}-{number:06x}",
@@ -69,7 +69,7 @@ def part(
     )
     for claim in CLAIMS:
         if claim.id in verdicts:
-            told.add(claim)
-        elif told.record.ended:
-            told.miss(claim)
-    return told.end(key)
+            story.add(claim)
+        elif story.record.ended:
+            story.miss(claim)
+    return story.end(key)

@@ -48,12 +48,12 @@ Place = tuple[str | int, ...]
 def sums_of_parts(folder: Path) -> None:
     """The journal of a merged report has each part as it is."""
     path = folder / "journal.jsonl"
-    events = [json.loads(one) for one in path.read_text().splitlines()]
+    events = [json.loads(event) for event in path.read_text().splitlines()]
     for event in events:
         sums = folder / "parts" / str(event.get("run")) / "SHA256SUMS"
         if event["event"] == "part" and sums.exists():
             event["sums"] = digest(sums)
-    path.write_text("".join(f"{json.dumps(one)}\n" for one in events))
+    path.write_text("".join(f"{json.dumps(event)}\n" for event in events))
 
 
 def anew(folder: Path) -> None:
@@ -68,8 +68,8 @@ def anew(folder: Path) -> None:
         pass
     put_key(folder, KEY)
     try:
-        told = derive(load(folder), MINE)
-        formed(folder, told)
+        derivation = derive(load(folder), MINE)
+        formed(folder, derivation)
     except Exception:  # noqa: BLE001  of what cannot be read nobody makes a form
         pass
     signed(folder)
@@ -78,18 +78,18 @@ def anew(folder: Path) -> None:
 def formed(folder: Path, report: Derivation) -> None:
     """Write the forms as the verifier wants them."""
 
-    def junit(one: dict[str, Any]) -> ET.Element:
-        element = ET.Element(one["tag"], one["attributes"])
-        element.text = one["text"] or None
-        element.extend(junit(each) for each in one["parts"])
+    def junit(element_content: dict[str, Any]) -> ET.Element:
+        element = ET.Element(element_content["tag"], element_content["attributes"])
+        element.text = element_content["text"] or None
+        element.extend(junit(each) for each in element_content["parts"])
         return element
 
     (folder / "signoff.json").write_text(f"{json.dumps(document(report), indent=1)}\n")
     tree = ET.tostring(junit(forms._junit(report)), encoding="utf-8", xml_declaration=True)
     (folder / "junit.xml").write_bytes(tree + b"\n")
     (folder / "signoff.tap").write_text("\n".join(forms._tap(report)))
-    for name, made in (("signoff.sarif", forms._sarif(report)), ("kcidb.json", forms._kcidb(report))):
-        (folder / name).write_text(f"{json.dumps(made, indent=1)}\n")
+    for name, content in (("signoff.sarif", forms._sarif(report)), ("kcidb.json", forms._kcidb(report))):
+        (folder / name).write_text(f"{json.dumps(content, indent=1)}\n")
     (folder / "signoff.html").write_text(page.render_page(report))
 
 
@@ -133,16 +133,16 @@ def signed(folder: Path) -> None:
     """Make checksums, statement and signature anew."""
     Evidence(folder).seal()
     try:
-        told = derive(load(folder), MINE)
-        stated: dict[str, Any] | None = exports.statement_content(told)
+        derivation = derive(load(folder), MINE)
+        stated: dict[str, Any] | None = exports.statement_content(derivation)
     except Exception:  # noqa: BLE001  as above
         stated = None
 
     def fresh(statement: dict[str, Any]) -> None:
         if stated is not None:
             statement["predicate"] = stated
-        for one in statement["subject"]:
-            one["digest"]["sha256"] = digest(folder / one["name"])
+        for subject in statement["subject"]:
+            subject["digest"]["sha256"] = digest(folder / subject["name"])
 
     payload(fresh)(folder)
 
@@ -154,16 +154,16 @@ def places(value: Json, at: Place = ()) -> Iterator[Place]:
     """All places in a document."""
     yield at
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, one in pairs:
-        yield from places(one, (*at, key))
+    for key, entry in pairs:
+        yield from places(entry, (*at, key))
 
 
 def changed(value: Json, choice: random.Random) -> tuple[str, Json]:
     """A value of another content: how it was changed, and what it is now."""
     if isinstance(value, dict):
         if value and choice.random() < 0.5:
-            gone = choice.choice(sorted(value))
-            return f"without {gone}", {name: one for name, one in value.items() if name != gone}
+            dropped = choice.choice(sorted(value))
+            return f"without {dropped}", {name: entry for name, entry in value.items() if name != dropped}
         return "with a field more", {**value, "audit": "passed on SEV-SNP"}
     if isinstance(value, list):
         kinds: list[tuple[str, Json]] = [("with a word more", [*value, "passed on SEV-SNP"])]
@@ -182,7 +182,9 @@ def changed(value: Json, choice: random.Random) -> tuple[str, Json]:
     if isinstance(value, int | float):
         others = [value + 1, -value - 1, 10**9, str(value), value == 0]
         others += [float(value)] if isinstance(value, int) else [int(value), value * 2]
-        other = choice.choice([one for one in others if type(one) is not type(value) or one != value])
+        other = choice.choice(
+            [candidate for candidate in others if type(candidate) is not type(value) or candidate != value]
+        )
         return f"as {other!r}", other
     return _reworded(str(value), choice)
 
@@ -205,9 +207,9 @@ def _reworded(text: str, choice: random.Random) -> tuple[str, Json]:
             ("with another digit", text.replace(digits, other)),
             ("in capitals", text.replace(digits, digits.upper())),
         ]
-    if letter := next((one for one in "aeopcxy" if one in text), ""):
+    if letter := next((letter for letter in "aeopcxy" if letter in text), ""):
         kinds.append(("with a letter that looks alike", text.replace(letter, chr(LOOK_ALIKE[letter]), 1)))
-    return choice.choice([one for one in kinds if one[1] != text])
+    return choice.choice([kind for kind in kinds if kind[1] != text])
 
 
 LOOK_ALIKE = {"a": 0x430, "e": 0x435, "o": 0x43E, "p": 0x440, "c": 0x441, "x": 0x445, "y": 0x443}
@@ -255,12 +257,12 @@ def of_evidence(claim: str, role: str, kind: str) -> Document:
         of.write(folder, content)
         lines = of_lines("claims.jsonl")
         rows = lines.read(folder)
-        each = [one for one in content if isinstance(one, dict)] if isinstance(content, list) else []
+        each = [row for row in content if isinstance(row, dict)] if isinstance(content, list) else []
         if kind == "runs":
-            made = ("data", "cuts", "canary_key")
-            fresh = [{name: value for name, value in one.items() if name not in made} for one in each]
+            derived_fields = ("data", "cuts", "canary_key")
+            fresh = [{name: value for name, value in row.items() if name not in derived_fields} for row in each]
         else:
-            fresh = [{**one, "right": one.get("expected") == one.get("got")} for one in each]
+            fresh = [{**row, "right": row.get("expected") == row.get("got")} for row in each]
         for row in rows:
             if row["id"] == claim:
                 row[kind] = mix(row[kind], role, fresh)
@@ -352,7 +354,7 @@ class Attempt:
     @property
     def name(self) -> str:
         """In a few words, without numbers of lists."""
-        where = ".".join("*" if isinstance(one, int) else one for one in self.place)
+        where = ".".join("*" if isinstance(step, int) else step for step in self.place)
         return f"{self.document}: {where or 'all of it'} {self.how}"
 
 
@@ -362,27 +364,27 @@ def attempt(
     """Change a copy of a report, make it anew, verify it."""
     folder = Path(shutil.copytree(report, scratch / report.name))
     try:
-        one = choice.choice(documents)
-        told, before = one.read(folder), one.read(folder)
-        place = choice.choice(list(places(told)))
-        value = told
+        form = choice.choice(documents)
+        content, before = form.read(folder), form.read(folder)
+        place = choice.choice(list(places(content)))
+        value = content
         for key in place:
             value = value[key]
         how, other = changed(value, choice)
         if place:
-            holder = told
+            holder = content
             for key in place[:-1]:
                 holder = holder[key]
             holder[place[-1]] = other
         else:
-            told = other
-        one.write(folder, told)
-        if one.far:
+            content = other
+        form.write(folder, content)
+        if form.far:
             anew(folder)
-        elif one.name != "the statement":
+        elif form.name != "the statement":
             resigned(folder)
         result = verify(load(folder), TrustAnchors(keys=(MINE,), contract=contract))
-        return Attempt(one.name, place, how, result, same(_bare(one.read(folder)), _bare(before)))
+        return Attempt(form.name, place, how, result, same(_bare(form.read(folder)), _bare(before)))
     finally:
         shutil.rmtree(folder)
 
@@ -392,8 +394,8 @@ def _bare(content: Json) -> Json:
     if not isinstance(content, list):
         return content
     return [
-        {name: value for name, value in one.items() if name != "previous"} if isinstance(one, dict) else one
-        for one in content
+        {name: value for name, value in event.items() if name != "previous"} if isinstance(event, dict) else event
+        for event in content
     ]
 
 
@@ -402,8 +404,8 @@ def resigned(folder: Path) -> None:
     Evidence(folder).seal()
 
     def fresh(statement: dict[str, Any]) -> None:
-        for one in statement["subject"]:
-            one["digest"]["sha256"] = digest(folder / one["name"])
+        for subject in statement["subject"]:
+            subject["digest"]["sha256"] = digest(folder / subject["name"])
 
     payload(fresh)(folder)
 
@@ -421,9 +423,9 @@ def main(seed: str = "0", count: str = "200") -> None:
                 (single, SINGLE, contract_sha256()),
                 (several, MERGED, contract_sha256(fleet_samples.CONTRACT)),
             ):
-                one = attempt(report, scratch / "a", documents, choice, contract)
-                if one.survives:
-                    sys.stdout.write(f"{'merged ' if documents is MERGED else ''}{one.name}\n")
+                forged = attempt(report, scratch / "a", documents, choice, contract)
+                if forged.survives:
+                    sys.stdout.write(f"{'merged ' if documents is MERGED else ''}{forged.name}\n")
                     sys.stdout.flush()
 
 

@@ -39,8 +39,8 @@ def claim(name: str, status: Status = Status.PASS, seconds: float = 1.0, **chang
         "command": f"pytest tests_e2e -k test_{name}", "evidence": [], "runs": [], "checks": [],
         "maps": [], "protected": True, "controlled": True, "skip": "",
     }  # fmt: skip
-    known = _SCHEMA["$defs"]["claim"]["required"]
-    return {**{name: content.get(name, "") for name in known}, **changes}
+    fields = _SCHEMA["$defs"]["claim"]["required"]
+    return {**{name: content.get(name, "") for name in fields}, **changes}
 
 
 def claim_not_tried(name: str) -> dict[str, Any]:
@@ -86,14 +86,14 @@ def document(
     return {**content, **changes}
 
 
-def kill_run(made: dict[str, Any]) -> dict[str, Any]:
+def kill_run(report: dict[str, Any]) -> dict[str, Any]:
     """The same document, of a run that was killed."""
-    return {**made, "run": {**made["run"], "ended": None}, "problems": ["the run was killed before its end"]}
+    return {**report, "run": {**report["run"], "ended": None}, "problems": ["the run was killed before its end"]}
 
 
-def write(folder: Path, made: Mapping[str, Any]) -> Path:
+def write(folder: Path, report: Mapping[str, Any]) -> Path:
     """Put a report into a folder below another one; returns it."""
-    place = folder / str(made["run"]["id"])
+    place = folder / str(report["run"]["id"])
     place.mkdir(parents=True)
-    (place / "signoff.json").write_text(json.dumps(made), encoding="utf-8")
+    (place / "signoff.json").write_text(json.dumps(report), encoding="utf-8")
     return place

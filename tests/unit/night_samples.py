@@ -128,12 +128,14 @@ class Nights:
             (reports / run / "hosts/host-1").mkdir(parents=True)
         if how == "killed":
             raise Killed
-        made = self._document(run, cell, nodes, how)
-        made["run"]["started"], made["run"]["ended"] = (f"{one:%Y-%m-%dT%H:%M:%SZ}" for one in (begun, self.clock))
+        report = self._document(run, cell, nodes, how)
+        report["run"]["started"], report["run"]["ended"] = (
+            f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (begun, self.clock)
+        )
         late = took > timedelta(seconds=limit)
         if late:
-            made["summary"] = "The run was interrupted."
-        (reports / run / "signoff.json").write_text(json.dumps(made), encoding="utf-8")
+            report["summary"] = "The run was interrupted."
+        (reports / run / "signoff.json").write_text(json.dumps(report), encoding="utf-8")
         self.before_end()
         return f"the claims were not done within {limit:.0f} s" if late else ""
 
@@ -142,13 +144,13 @@ class Nights:
         claims = [
             claim_not_tried(name) if nodes and name not in nodes else self._claim(cell, name) for name in world.claims
         ]
-        made = document(run, claims, kernel=world.kernel, series=cell, patches=world.patches)
-        made["contract"]["sha256"] = sha(" ".join(world.claims))
+        report = document(run, claims, kernel=world.kernel, series=cell, patches=world.patches)
+        report["contract"]["sha256"] = sha(" ".join(world.claims))
         if how in SET_UP:  # as a real run says it: the claim that came first is ERROR
             why = f"the set-up failed: {SET_UP[how]}"
-            made |= {"problems": [why], "kernel": None, "tier": None}
-            made["claims"] = [claim(world.claims[0], Status.ERROR, why=why), *map(claim_not_tried, world.claims[1:])]
-        return made
+            report |= {"problems": [why], "kernel": None, "tier": None}
+            report["claims"] = [claim(world.claims[0], Status.ERROR, why=why), *map(claim_not_tried, world.claims[1:])]
+        return report
 
     def _claim(self, cell: str, name: str) -> dict[str, Any]:
         statuses = self.world.statuses.get((cell, name), (Status.PASS,))
@@ -168,28 +170,35 @@ def twenty(nights: Nights, more: Sequence[str] = ()) -> dict[int, Review]:
 
     :param more: further claims, which are always PASS.
     """
-    one, two, fail = "series=one", "series=two", (Status.FAIL,)
+    first, second, fail = "series=one", "series=two", (Status.FAIL,)
     claims = (*CLAIMS, *more)
     later = (*(name for name in claims if name != "guest_sleeps"), "guest_comes")
-    flaky = {3: (one, "guest_shakes"), 7: (two, "guest_shakes"), 10: (one, "guest_shakes"), 20: (one, "guest_works")}
+    flaky = {
+        3: (first, "guest_shakes"),
+        7: (second, "guest_shakes"),
+        10: (first, "guest_shakes"),
+        20: (first, "guest_works"),
+    }
     results = {}
     for number in range(1, 21):
         statuses: dict[tuple[str, str], Sequence[Status]] = {}
         if number in flaky:
             statuses[flaky[number]] = (Status.ERROR if number == 7 else Status.FAIL, Status.PASS)
         if 5 <= number < 9:
-            statuses[one, "guest_works"] = fail
+            statuses[first, "guest_works"] = fail
         if 10 <= number < 20:
-            statuses[two, "host_cannot_read"] = fail
+            statuses[second, "host_cannot_read"] = fail
         if number == 16:
-            statuses[one, HEALTH] = fail
+            statuses[first, HEALTH] = fail
         world = World(
             statuses=statuses,
             kernel="6.12.118" if number >= 10 else "6.12.117",
             patches=(("0001-a.patch", "a second version" if 5 <= number < 9 else "a"),),
-            seconds={(two, "guest_boots"): 40.0} if number >= 13 else {},
+            seconds={(second, "guest_boots"): 40.0} if number >= 13 else {},
             claims=later if number >= 19 else claims,
-            breaks={12: {one: "killed"}, 15: {one: "no host", two: "no host"}, 17: {two: "no boot"}}.get(number, {}),
+            breaks={12: {first: "killed"}, 15: {first: "no host", second: "no host"}, 17: {second: "no boot"}}.get(
+                number, {}
+            ),
             busy=2.5 if number in (6, 14) else 1.0,
         )
         with contextlib.suppress(Killed):  # and nobody takes it up again

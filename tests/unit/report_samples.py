@@ -312,10 +312,10 @@ class Story:
         ):  # fmt: skip
             output = sweep_output(protected=protected)
             text = json.dumps(output)
-            one = parse_sweep(text)
-            trial.attach(f"{guest}.{one.way}.json", text)
-            trial.draw(MemoryMap(guest, one.way, one.size, one.rate, spans(one.fates())))
-            listing.append(sweep_checks(one, "EFAULT", physical=False))
+            swept = parse_sweep(text)
+            trial.attach(f"{guest}.{swept.way}.json", text)
+            trial.draw(MemoryMap(guest, swept.way, swept.size, swept.rate, spans(swept.fates())))
+            listing.append(sweep_checks(swept, "EFAULT", physical=False))
         trial.legitimate(*listing, protected=True if len(listing) > 1 else None)
 
 
@@ -352,10 +352,10 @@ def _as_contracted(outcome: Outcome, canary: bytes) -> dict[str, Any]:
 
 def small_report(reports: Path, key: Ed25519PrivateKey | None, **story: Any) -> Path:
     """A report of the contract above, from begin to end; signed if there is a key."""
-    told = Story(reports, **story)
-    told.tell()
-    told.record = dataclasses.replace(told.record, ended=now() if told.record.ended else "")
-    return told.end(key)
+    told_story = Story(reports, **story)
+    told_story.tell()
+    told_story.record = dataclasses.replace(told_story.record, ended=now() if told_story.record.ended else "")
+    return told_story.end(key)
 
 
 @functools.cache

@@ -79,9 +79,9 @@ def observation(**facts: Any) -> Observation:
     return Observation(**facts, ending=Ending(**ending))
 
 
-def change_in(seen: Observation, **changes: Any) -> Observation:
+def change_in(before: Observation, **changes: Any) -> Observation:
     """An observation that is otherwise."""
-    return observation(**{**dataclasses.asdict(seen.ending), **_fields(seen), **changes})
+    return observation(**{**dataclasses.asdict(before.ending), **_fields(before), **changes})
 
 
 def _fields(observation: Observation) -> dict[str, Any]:

@@ -100,16 +100,16 @@ class Server(paramiko.ServerInterface):
         assert process.stdin and process.stdout and process.stderr
         stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
 
-        heard = threading.Event()
+        request_heard = threading.Event()
 
         def feed() -> None:
             with contextlib.suppress(OSError, EOFError):
                 while data := channel.recv(CHUNK):
-                    heard.set()
+                    request_heard.set()
                     view = memoryview(data)
                     while view:
                         view = view[stdin.write(view) :]
-            heard.set()
+            request_heard.set()
             with contextlib.suppress(OSError):
                 stdin.close()
 
@@ -128,7 +128,7 @@ class Server(paramiko.ServerInterface):
         status = process.wait()
         # A channel that closes before paramiko has answered the request to run the command is an error to the client.
         # What the client sends comes after that answer; one that sends nothing is not waited for long.
-        heard.wait(1.0)
+        request_heard.wait(1.0)
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             if status >= 0:
                 channel.send_exit_status(status)
@@ -139,8 +139,8 @@ class Server(paramiko.ServerInterface):
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         if self.ignores == "login":
             self.over.wait(60)
-        known = username == "root" and key == self.user_key
-        return int(paramiko.AUTH_SUCCESSFUL if known else paramiko.AUTH_FAILED)
+        is_known = username == "root" and key == self.user_key
+        return int(paramiko.AUTH_SUCCESSFUL if is_known else paramiko.AUTH_FAILED)
 
     def get_allowed_auths(self, username: str) -> str:  # noqa: ARG002
         return "publickey"

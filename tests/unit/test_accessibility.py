@@ -47,7 +47,7 @@ def tools() -> tuple[str, str, dict[str, str]]:
 def test_axe_finds_nothing(tmp_path: Path, tools: tuple[str, str, dict[str, str]]) -> None:
     node, browser, environment = tools
     reports = [small_report(tmp_path / str(number), KEY, **story) for number, story in enumerate(STORIES)]
-    pages = [str(one / "signoff.html") for one in [*reports, fleet(tmp_path / "fleet")]]
+    pages = [str(report / "signoff.html") for report in [*reports, fleet(tmp_path / "fleet")]]
     # Told to end, Node ends the browser too; killed, it would leave the browser behind.
     argv = ["timeout", "--kill-after=20", "300", node, str(PROGRAM), browser, *pages]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=340)

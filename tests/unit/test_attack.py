@@ -93,11 +93,11 @@ class World:
 
     def read(self, planted: list[Planted]) -> list[bytes]:
         assert not self.held, "a guest that is held answers nothing"
-        for one in planted:
-            self.events.append(f"read {one.set} {one.kind}")
-            if self.moved and one.kind == "kernel":
+        for canary in planted:
+            self.events.append(f"read {canary.set} {canary.kind}")
+            if self.moved and canary.kind == "kernel":
                 raise MachineError("the guest moved its kernel canary, so the probes aimed at another page")
-        return [self.pages[one.address.gpa][1] for one in planted]
+        return [self.pages[canary.address.gpa][1] for canary in planted]
 
     def kernel_view_of(self, hvas: list[int]) -> tuple[list[str], str]:
         assert self.events[-1] == "plant", "mappings change with what is shared"
@@ -200,11 +200,11 @@ def test_probe_runs_on_all_six_pages_and_each_is_told_by_its_own_canary(
     attack.by_a_process("process_vm_readv", probe)
     assert len(set(targets)) == 6
     assert {target.qemu for target in targets} == {77}
-    for seen, which in ((fake_trial.subject, UNDER_TEST), (fake_trial.control, CONTROL)):
-        assert [observation.page for observation in seen] == [Page.USER, Page.KERNEL, Page.CACHE]
-        assert [observation.leaked for observation in seen] == [PAGE] * 3
+    for observations, which in ((fake_trial.subject, UNDER_TEST), (fake_trial.control, CONTROL)):
+        assert [observation.page for observation in observations] == [Page.USER, Page.KERNEL, Page.CACHE]
+        assert [observation.leaked for observation in observations] == [PAGE] * 3
         expected = {p.content for p, _ in world.pages.values() if p.set == which}
-        assert {observation.data for observation in seen} == expected
+        assert {observation.data for observation in observations} == expected
     everything = [*fake_trial.subject, *fake_trial.control]
     assert len({observation.canary.fingerprint for observation in everything}) == 6
     assert {observation.call for observation in everything} == {"process_vm_readv"}
@@ -225,7 +225,7 @@ def test_reach_tells_guest_physical_virtual_and_host_physical_and_the_mapping(
 ) -> None:
     attack.by_a_process("c", reads_all(world))
     words = " ".join(fake_trial.subject[0].reach)
-    for wanted in (
+    for phrase in (
         "0x4d001000,",
         "0x1004d001000",
         "0x14d001000",
@@ -233,7 +233,7 @@ def test_reach_tells_guest_physical_virtual_and_host_physical_and_the_mapping(
         "a line that holds 0x1004d001000",
         "VmFlags",
     ):
-        assert wanted in words
+        assert phrase in words
     assert "KVM" not in words
 
 
@@ -443,8 +443,8 @@ def keeps(world: World) -> Callable[[Puppet, Target], Answer]:
     return probe
 
 
-def states(seen: list[Observation]) -> list[tuple[State, Page]]:
-    return [(observation.state, observation.page) for observation in seen]
+def states(observations: list[Observation]) -> list[tuple[State, Page]]:
+    return [(observation.state, observation.page) for observation in observations]
 
 
 @pytest.mark.parametrize("by", [Attack.by_a_process, Attack.by_qemu])
@@ -481,11 +481,11 @@ def test_reach_tells_which_guest_and_what_kvm_says_of_it(pair: World, fake_trial
 def test_probe_that_must_show_that_it_met_the_page_proves_nothing_if_it_does_not(
     pair: World, fake_trial: FakeTrial, met: str, status: Status
 ) -> None:
-    kept = keeps(pair)
+    kept_out = keeps(pair)
 
     def probe(who: Puppet, page: Target) -> Answer:
-        got = kept(who, page)
-        return replace(got, met="bytes of the page came" if got.data else met)
+        answer = kept_out(who, page)
+        return replace(answer, met="bytes of the page came" if answer.data else met)
 
     Attack(pair, fake_trial).by_a_process("c", probe)
     assert all(met in observation.reach if met else not observation.reach for observation in fake_trial.subject)
@@ -564,8 +564,8 @@ class ModulePuppet:
 )
 def test_module_tells_what_the_access_met(result: int, count: int, done: Done) -> None:
     puppet = ModulePuppet(result, count)
-    found = attack_by_module(puppet, Method.COPY_FROM_USER, 0x7000, PAGE)
-    assert found == (done, b"!" * count)
+    answer = attack_by_module(puppet, Method.COPY_FROM_USER, 0x7000, PAGE)
+    assert answer == (done, b"!" * count)
     assert [name for name, _ in puppet.called] == ["ioctl", "close"]
     assert puppet.called[0][1][:2] == (5, 0xC0305310)
 

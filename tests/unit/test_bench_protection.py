@@ -37,11 +37,11 @@ def outcomes(today: Measurements, ours: Measurements) -> list[str]:
 
 
 def test_vcpus_run_on_all_cpus_but_the_first() -> None:
-    asked = words(3, SIZE)
-    assert asked["interrupts"] == ["interrupts", "2000", "2"]
-    assert asked["private"] == ["populate", "private", "128", "1", "2", "1", "2"]
-    assert asked["rounds"] == ["rounds", "10000", "2"]
-    assert asked["stretch"] == ["stretch", "1024", "2"]
+    arguments = words(3, SIZE)
+    assert arguments["interrupts"] == ["interrupts", "2000", "2"]
+    assert arguments["private"] == ["populate", "private", "128", "1", "2", "1", "2"]
+    assert arguments["rounds"] == ["rounds", "10000", "2"]
+    assert arguments["stretch"] == ["stretch", "1024", "2"]
 
 
 def test_a_round_is_a_number_for_each_row_of_the_table() -> None:

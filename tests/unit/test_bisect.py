@@ -116,14 +116,18 @@ class Hosts:
         kernel = build.build(request, cache, Terminal())
         binary = log.with_name("data")
         subprocess.run(["objcopy", "-O", "binary", "-j", ".data", kernel.vmlinux, binary], check=True)
-        held = int.from_bytes(binary.read_bytes()[:4], "little")
+        built_number = int.from_bytes(binary.read_bytes()[:4], "little")
         number = len(self.tried)
-        self.tried.append(held)
+        self.tried.append(built_number)
         self.at_run(number)
         if number in self.lies:
             return self.lies[number]
-        one = claim_run("FAIL", f"leaked {held}") if held >= self.first_bad else claim_run("PASS", "refused")
-        return ClaimRun(one.report, reports / "run", "", "")
+        outcome = (
+            claim_run("FAIL", f"leaked {built_number}")
+            if built_number >= self.first_bad
+            else claim_run("PASS", "refused")
+        )
+        return ClaimRun(outcome.report, reports / "run", "", "")
 
 
 @pytest.fixture
@@ -155,8 +159,8 @@ def words(tree: Path, tmp_path: Path, *more: str) -> list[str]:
 
 
 def nothing_is_left(tmp_path: Path) -> bool:
-    kept = tmp_path / "cache/kept/bisect"
-    return not any((kept / "cache" / kind).exists() for kind in ("kernel", "module", "snapshot", "scratch"))
+    folder = tmp_path / "cache/kept/bisect"
+    return not any((folder / "cache" / kind).exists() for kind in ("kernel", "module", "snapshot", "scratch"))
 
 
 def test_the_first_bad_commit_is_told_with_both_observations(
@@ -194,10 +198,10 @@ def test_a_search_that_was_ended_goes_on_and_builds_nothing_twice(hosts: Hosts, 
     assert nothing_is_left(tmp_path)
     hosts.at_run = lambda _: None
     assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.ONE
-    kept = Notes(tmp_path / "reports" / CLAIM / "observations.jsonl")._notes
-    runs = [note for note in kept if note.seen.vote is not Vote.NOT_BUILT]
+    notes = Notes(tmp_path / "reports" / CLAIM / "observations.jsonl")._notes
+    runs = [note for note in notes if note.seen.vote is not Vote.NOT_BUILT]
     assert len(hosts.tried) == len(runs) + 1, "one was not finished, the others count"
-    assert max(hosts.tried.count(held) for held in hosts.tried if held != hosts.tried[4]) == 2
+    assert max(hosts.tried.count(number) for number in hosts.tried if number != hosts.tried[4]) == 2
     hosts.tried.clear()
     assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.ONE
     assert hosts.tried == []
@@ -245,7 +249,7 @@ def test_the_same_code_is_tried_once(hosts: Hosts, tree: Path, tmp_path: Path) -
     git(tree, "checkout", "--quiet", "--detach", "HEAD~20")
     head = git(tree, "rev-parse", "HEAD@{1}")
     assert command.main(words(tree, tmp_path, "--good", "HEAD~9", "--bad", head)) == command.ONE
-    assert max(hosts.tried.count(held) for held in hosts.tried) == 2
+    assert max(hosts.tried.count(number) for number in hosts.tried) == 2
 
 
 def test_the_first_bad_patch_of_a_series_is_found(
@@ -259,8 +263,8 @@ def test_the_first_bad_patch_of_a_series_is_found(
         (folder / f"{number:04}-p.patch").write_text(
             f"--- a/{FILE}\n+++ b/{FILE}\n@@ -1 +1 @@\n-int memory = {number};\n+int memory = {number + 1};\n"
         )
-    asked = words(tree, tmp_path, "--good", "2", "--bad", "12", "--series", str(folder))
-    assert command.main(asked) == command.ONE
+    argv = words(tree, tmp_path, "--good", "2", "--bad", "12", "--series", str(folder))
+    assert command.main(argv) == command.ONE
     text = capsys.readouterr().out
     assert "the first bad one: 5 of 12 patches: 0005-p.patch" in text
     assert "4 of 12 patches: 0004-p.patch" in text
@@ -344,9 +348,9 @@ def test_a_fault_of_ours_is_no_verdict(
 
 
 def test_two_do_not_share_the_folder(hosts: Hosts, tree: Path, tmp_path: Path) -> None:
-    kept = tmp_path / "cache/kept/bisect"
-    kept.mkdir(parents=True)
-    with FileLock(kept / "lock"):
+    folder = tmp_path / "cache/kept/bisect"
+    folder.mkdir(parents=True)
+    with FileLock(folder / "lock"):
         assert attempt.main(words(tree, tmp_path)) == STOP
         with pytest.raises(SetupError, match="at work"):
             command.main(words(tree, tmp_path, "--good", "HEAD~9"))
@@ -411,13 +415,13 @@ def test_the_claims_are_called_from_anywhere_and_end_with_us(tmp_path: Path, mon
 
 def test_notes_outlive_a_writer_that_was_killed(tmp_path: Path) -> None:
     file = tmp_path / "notes"
-    seen = Observation(Vote.BAD, "leaked", {"status": "FAIL"}, "/run", 1.0, 2.0, "key", "code")
-    Notes(file).add(Note("a", "5", seen))
+    observation = Observation(Vote.BAD, "leaked", {"status": "FAIL"}, "/run", 1.0, 2.0, "key", "code")
+    Notes(file).add(Note("a", "5", observation))
     with file.open("a") as out:
         out.write('{"identity": "a", "st')
     notes = Notes(file)
-    assert notes.of("a") == [seen] and notes.of("b") == []
-    notes.add(Note("b", "6", seen))
+    assert notes.of("a") == [observation] and notes.of("b") == []
+    notes.add(Note("b", "6", observation))
     with pytest.raises(UserInputError, match="line 2"):
         Notes(file)
     notes.forget()

@@ -210,16 +210,16 @@ class Merges(History):
     def __init__(self, parents: list[list[int]]) -> None:
         self._before: list[frozenset[int]] = []
         for at, its in enumerate(parents):
-            self._before.append(frozenset({at}).union(*(self._before[one] for one in its)))
+            self._before.append(frozenset({at}).union(*(self._before[parent] for parent in its)))
 
     def before(self, step: int) -> frozenset[int]:
         return self._before[step]
 
     def suspects(self, good: Sequence[str], bad: str) -> Sequence[str]:
         """As git rev-list --bisect-all orders them."""
-        left = self._before[int(bad)].difference(*(self._before[int(one)] for one in good))
-        weight = {at: len(self._before[at] & left) for at in left}
-        ranked = sorted(left - {int(bad)}, key=lambda at: (-min(weight[at], len(left) - weight[at]), at))
+        suspects = self._before[int(bad)].difference(*(self._before[int(step)] for step in good))
+        weight = {at: len(self._before[at] & suspects) for at in suspects}
+        ranked = sorted(suspects - {int(bad)}, key=lambda at: (-min(weight[at], len(suspects) - weight[at]), at))
         return [*map(str, ranked), bad]
 
 

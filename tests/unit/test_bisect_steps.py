@@ -98,7 +98,7 @@ def test_what_is_known_of_a_step_ends_with_its_patches(folder: Path, tmp_path: P
     assert len(set(before)) == 5
     (folder / "0003-b.patch").write_text(KCONFIG.format(name="OTHER"))
     after = [prefixes(folder, tmp_path).identity(str(step)) for step in range(5)]
-    assert [one == other for one, other in zip(before, after, strict=True)] == [True, True, True, False, False]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,8 @@ def test_the_first_bad_commit_is_found_and_the_users_tree_is_as_it_was(tree: Pat
     result = search(steps, 6)
     assert state(tree) == before
     assert steps.name(result.bad).endswith(" commit 6")
-    assert [steps.name(one).split(maxsplit=1)[1] for one in steps.in_order([result.bad, steps.bad, *result.good])] == [
-        "commit 5", "commit 6", "commit 9",
-    ]  # fmt: skip
+    in_order = steps.in_order([result.bad, steps.bad, *result.good])
+    assert [steps.name(step).split(maxsplit=1)[1] for step in in_order] == ["commit 5", "commit 6", "commit 9"]
 
 
 def test_a_bare_repository_and_a_linked_worktree_will_do(tree: Path, tmp_path: Path) -> None:

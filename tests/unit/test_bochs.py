@@ -45,10 +45,10 @@ def options(text: str) -> dict[str, dict[str, str]]:
 
 
 def test_it_is_told_of_one_intel_machine_with_our_images() -> None:
-    told = options(configuration(MACHINE, Path("/run"), 7, 8))
-    assert told["cpu"]["model"] == "corei7_haswell_4770"
-    assert (told["memory"]["guest"], told["memory"]["host"]) == ("768", "768")
-    assert told["ata0-master"] == {
+    settings = options(configuration(MACHINE, Path("/run"), 7, 8))
+    assert settings["cpu"]["model"] == "corei7_haswell_4770"
+    assert (settings["memory"]["guest"], settings["memory"]["host"]) == ("768", "768")
+    assert settings["ata0-master"] == {
         "type": "disk",
         "mode": "volatile",
         "path": '"/run/boot.img"',
@@ -56,18 +56,18 @@ def test_it_is_told_of_one_intel_machine_with_our_images() -> None:
         "heads": str(module.HEADS),
         "spt": str(module.PER_TRACK),
     }
-    assert told["optramimage1"] == {"file": '"/run/words"', "address": "0x9000"}
-    assert told["optramimage2"] == {"file": '"/run/kernel"', "address": "0x100000"}
+    assert settings["optramimage1"] == {"file": '"/run/words"', "address": "0x9000"}
+    assert settings["optramimage2"] == {"file": '"/run/kernel"', "address": "0x100000"}
     assert "optramimage1" not in options(configuration(replace(MACHINE, content={}), Path("/run"), 7, 8))
-    assert told["boot"] == {"": "disk"}
-    assert (told["com1"]["dev"], told["com2"]["dev"]) == ("/dev/fd/7", "/dev/fd/8")
-    assert told["e1000"]["script"] == '"/run/slirp.conf"'
+    assert settings["boot"] == {"": "disk"}
+    assert (settings["com1"]["dev"], settings["com2"]["dev"]) == ("/dev/fd/7", "/dev/fd/8")
+    assert settings["e1000"]["script"] == '"/run/slirp.conf"'
 
 
 def test_a_triple_fault_or_another_panic_ends_it() -> None:
-    told = options(configuration(MACHINE, Path("/run"), 7, 8))
-    assert told["cpu"]["reset_on_triple_fault"] == "0"
-    assert told["panic"] == {"action": "fatal"}
+    settings = options(configuration(MACHINE, Path("/run"), 7, 8))
+    assert settings["cpu"]["reset_on_triple_fault"] == "0"
+    assert settings["panic"] == {"action": "fatal"}
 
 
 @pytest.mark.parametrize("name", ["a,b", 'a"b', "a\nb", "$HOME", "ä", "x" * 300])
@@ -120,10 +120,10 @@ def start(tmp_path: Path, vitals: Vitals, beats: list[str], monkeypatch: pytest.
         folder = tmp_path / "host"
         folder.mkdir()
         (folder / "script.json").write_text(json.dumps(script))
-        told: dict[str, Any] = {"library": tmp_path / "none.so", "saves": saves, "state": state}
-        one = Bochs(MACHINE, vitals=vitals, folder=folder, on_beat=beats.append, **told)
-        started.append(one)
-        return one
+        more: dict[str, Any] = {"library": tmp_path / "none.so", "saves": saves, "state": state}
+        bochs = Bochs(MACHINE, vitals=vitals, folder=folder, on_beat=beats.append, **more)
+        started.append(bochs)
+        return bochs
 
     yield run
     for bochs in started:

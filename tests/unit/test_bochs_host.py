@@ -115,12 +115,12 @@ def test_words_are_on_the_command_line(spec: BochsSpec) -> None:
 
 def test_it_boots_what_its_memory_holds(spec: BochsSpec, tmp_path: Path) -> None:
     host = BochsHost(spec, tmp_path / "host")
-    (made,) = FakeBochs.made
-    assert made.machine.disk.read_bytes().rstrip(b"\0") == b"content of sector"
-    assert made.machine.disk.stat().st_size == CYLINDER
-    assert made.machine.disk.stat().st_mtime == module.WRITTEN
-    initramfs = made.content.pop(INITRAMFS)
-    assert made.content == {
+    (bochs,) = FakeBochs.made
+    assert bochs.machine.disk.read_bytes().rstrip(b"\0") == b"content of sector"
+    assert bochs.machine.disk.stat().st_size == CYLINDER
+    assert bochs.machine.disk.stat().st_mtime == module.WRITTEN
+    initramfs = bochs.content.pop(INITRAMFS)
+    assert bochs.content == {
         PARAMETERS: parameters(bzimage(), len(initramfs), spec.command_line),
         KERNEL: protected_mode_kernel(bzimage()),
     }
@@ -128,10 +128,10 @@ def test_it_boots_what_its_memory_holds(spec: BochsSpec, tmp_path: Path) -> None
         assert name.encode() + b"\0" in initramfs
     for name in ("init", "e1000.ko", "rootfs/root.erofs", "payload.erofs"):
         assert f"content of {name}".encode() in initramfs
-    assert made.library == spec.library
-    assert made.machine.disk.parent == tmp_path / "host"
+    assert bochs.library == spec.library
+    assert bochs.machine.disk.parent == tmp_path / "host"
     host.close()
-    assert made.done == ["kill"]
+    assert bochs.done == ["kill"]
     assert not list((tmp_path / "host").iterdir())
 
 
@@ -157,8 +157,8 @@ def test_each_port_that_is_used_has_one_of_ours_and_no_other(spec: BochsSpec, tm
 
 
 def test_ports_are_nobody_elses_and_an_emulator_can_listen_on_them() -> None:
-    with ExitStack() as held:
-        ports = reserved_ports(4, held)
+    with ExitStack() as reservations:
+        ports = reserved_ports(4, reservations)
         assert len(set(ports)) == 4
         for port in ports:
             with socket.socket() as other, pytest.raises(OSError, match="in use"):
@@ -175,19 +175,19 @@ def test_its_ports_and_its_disk_are_let_go_when_its_kernel_speaks(
 ) -> None:
     """The run may be killed at any time."""
     host = BochsHost(spec, tmp_path / "host")
-    (made,) = FakeBochs.made
-    (port, *_) = made.machine.forwards.values()
+    (bochs,) = FakeBochs.made
+    (port, *_) = bochs.machine.forwards.values()
     output = iter(("", "", "Linux version"))
 
     def console(_: FakeBochs) -> str:
-        assert made.machine.disk.exists()
+        assert bochs.machine.disk.exists()
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
             other.bind(("127.0.0.1", port))
         return next(output)
 
     monkeypatch.setattr(FakeBochs, "console", console)
     host.boot_alone()
-    assert not made.machine.disk.exists()
+    assert not bochs.machine.disk.exists()
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
     host.close()
@@ -342,11 +342,11 @@ def test_what_bochs_lacks_is_installed_before_anything_is_made(tmp_path: Path, m
     monkeypatch.setattr(provision, "survey", lambda: bare)
     assert provision.accelerator("auto", None, bare, "bochs") is BOCHS
     assert provision.accelerator("emulated", None, bare) is EMULATION
-    set_up, asked = tmp_path / "bootstrap.sh", tmp_path / "asked"
+    set_up, call_log = tmp_path / "bootstrap.sh", tmp_path / "asked"
     monkeypatch.setattr(bochs_packages, "BOOTSTRAP", set_up)
 
     def provide(script: str) -> str:
-        set_up.write_text(f'echo "$*" >"{asked}"\n{script}\n')
+        set_up.write_text(f'echo "$*" >"{call_log}"\n{script}\n')
         with pytest.raises(SetupError) as caught:
             provision.provide_by_bochs(
                 Settings(cache=tmp_path), Store(tmp_path / "cache"), Terminal(), tmp_path, note=notes.append
@@ -355,7 +355,7 @@ def test_what_bochs_lacks_is_installed_before_anything_is_made(tmp_path: Path, m
 
     monkeypatch.setattr(provision, "_make_parts", Mock(side_effect=SetupError("all was made", stage="kernel")))
     assert provide("") == "kernel: all was made"
-    assert asked.read_text() == f"packages {BOCHS_LIST}\n"
+    assert call_log.read_text() == f"packages {BOCHS_LIST}\n"
     output = provide("echo 'set-up: you are neither root nor have sudo: bochs\n  next: as root: apt-get' >&2; exit 2")
     assert output == "--emulator: you are neither root nor have sudo: bochs\n  next: as root: apt-get"
     assert provide("echo odd >&2; exit 1") == "--emulator: odd"

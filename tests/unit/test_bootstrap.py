@@ -191,12 +191,12 @@ def test_broken_archive_of_somebody_else_does_not_stop_the_installation(checkout
 
 def test_lists_that_another_apt_holds_are_waited_for(checkout: Checkout) -> None:
     checkout.tool("dpkg-query", "exit 1")
-    held = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)"
+    refusal = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)"
     checkout.tool(
         "apt-get",
         f'echo "$*" >>"{checkout.path}/calls"\n'
         f'[ "$2" = update ] && [ ! -e "{checkout.path}/tried" ] || exit 0\n'
-        f': >"{checkout.path}/tried"; echo "{held}"; exit 100',
+        f': >"{checkout.path}/tried"; echo "{refusal}"; exit 100',
     )
     _, output = checkout.run()
     assert [call.split()[1] for call in checkout.calls()] == ["update", "update", "-y"]
@@ -245,10 +245,10 @@ def test_another_list_is_installed_and_no_environment_is_made(checkout: Checkout
     assert not (checkout.folder / ".venv").exists()
 
 
-@pytest.mark.parametrize("made", [False, True])
-def test_checkout_that_cannot_be_written_is_told_so_and_no_disk_is_suspected(tmp_path: Path, made: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("has_venv", [False, True])
+def test_checkout_that_cannot_be_written_is_told_so_and_no_disk_is_suspected(tmp_path: Path, has_venv: bool) -> None:  # noqa: FBT001
     checkout = make_checkout(tmp_path)
-    place = checkout.folder / ".venv" if made else checkout.folder
+    place = checkout.folder / ".venv" if has_venv else checkout.folder
     place.mkdir(exist_ok=True)
     # Root may write everywhere but on a read-only mount.
     mounted = f"mount --bind '{place}' '{place}' && mount -o remount,ro,bind '{place}' && exec \"$@\""
@@ -283,7 +283,7 @@ def test_failed_pip_shows_its_lines_and_leaves_an_environment_that_does_not_coun
 
 def test_two_set_ups_at_once_repair_a_half_made_environment_once(history: History) -> None:
     assert [status for status, _ in history.both] == [0, 0]
-    assert sum("making .venv" in said for _, said in history.both) == 1
+    assert sum("making .venv" in line for _, line in history.both) == 1
     assert (history.checkout.folder / ".venv" / "bin" / "python").exists()
 
 

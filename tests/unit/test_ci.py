@@ -167,7 +167,7 @@ def test_github_takes_the_workflow(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "schema"),
     [(GITHUB, "vendor.github-workflows"), (GITLAB, "vendor.gitlab-ci")],
-    ids=lambda one: str(one)[-12:],
+    ids=lambda parameter: str(parameter)[-12:],
 )
 def test_a_file_fits_its_services_schema(file: Path, schema: str) -> None:
     more = ["--data-transform", "gitlab-ci"] if file == GITLAB else []

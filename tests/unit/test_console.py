@@ -34,8 +34,8 @@ def shell(words: str) -> CommandConsole:
 
 def findings(console: Any) -> list[tuple[Grade, str]]:
     machines = {"far": entry(console=console.model_dump())}
-    with doctor.consoles(machines) as heard:
-        return [(finding.state, finding.fact) for finding in heard("far")]
+    with doctor.consoles(machines) as ask:
+        return [(finding.state, finding.fact) for finding in ask("far")]
 
 
 @pytest.mark.parametrize(
@@ -96,15 +96,15 @@ def test_port_of_netconsole_that_is_taken_is_told() -> None:
         other.bind(("", 0))
         port = other.getsockname()[1]
         machines = {"far": entry(console={**console, "target": f"10.0.0.1:{port}"})}
-        with doctor.consoles(machines) as heard:
-            (finding,) = heard("far")
+        with doctor.consoles(machines) as ask:
+            (finding,) = ask("far")
     assert finding.state is Grade.STOP
     assert f"UDP port {port}" in finding.fact
 
 
 def test_power_command_that_is_not_installed_is_told() -> None:
     result = doctor.judge("far", entry(power={"cycle": ["no-such-program", "cycle"]}), {"kexec": "yes"})
-    assert any("its power command, no-such-program, is not installed here" in one.fact for one in result)
+    assert any("its power command, no-such-program, is not installed here" in finding.fact for finding in result)
 
 
 # --- a management controller

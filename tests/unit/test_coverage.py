@@ -122,9 +122,9 @@ def start(build_folder: Path) -> Iterator[Callable[[], Counting]]:
         return started[-1]
 
     yield run
-    for one in started:
-        one.process.kill()
-        one.process.wait()
+    for server in started:
+        server.process.kill()
+        server.process.wait()
 
 
 @pytest.fixture
@@ -132,9 +132,9 @@ def counting(start: Callable[[], Counting]) -> Counting:
     return start()
 
 
-def of(text: str, *wanted: str) -> dict[int, str]:
+def of(text: str, *words: str) -> dict[int, str]:
     """The numbers of the lines with these words, as if a patch had added them."""
-    return {at: "0001-a.patch" for at, line in enumerate(text.splitlines(), 1) if any(one in line for one in wanted)}
+    return {at: "0001-a.patch" for at, line in enumerate(text.splitlines(), 1) if any(word in line for word in words)}
 
 
 def everything(text: str) -> AddedLines:
@@ -269,7 +269,7 @@ def test_a_source_is_known_by_its_place_in_the_tree(folder: str, name: str, resu
 
 
 def test_the_gcov_of_a_compiler() -> None:
-    assert [notes.program(one) for one in ("gcc", "gcc-13", "/opt/x/bin/x86_64-gcc-14")] == [
+    assert [notes.program(compiler) for compiler in ("gcc", "gcc-13", "/opt/x/bin/x86_64-gcc-14")] == [
         "gcov",
         "gcov-13",
         "/opt/x/bin/x86_64-gcov-14",
@@ -305,7 +305,7 @@ def test_added_lines_have_the_patch_that_they_come_from(tmp_path: Path) -> None:
         ],
         tmp_path / "work",
     )
-    assert {file: dict(one.patches) for file, one in result.items()} == {
+    assert {file: dict(added.patches) for file, added in result.items()} == {
         "mm/memory.c": {3: "0002-b.patch", 12: "0001-a.patch", 13: "0002-b.patch"},
         "mm/new.c": {1: "0003-c.patch"},
     }
@@ -381,14 +381,14 @@ def test_an_explanation_of_something_else_is_stale(wrong: Explained) -> None:
 
 def test_page_and_table_tell_what_ran() -> None:
     line = Explained(file="mm/a.c", code="return -EIO;", reason="no <such> disk")
-    made = page.html(sample(line), {"made": "today"})
-    shown = re.findall(r'<span class="(\w+)" data-claims="(-?\d+)"', made)
+    html = page.html(sample(line), {"made": "today"})
+    shown = re.findall(r'<span class="(\w+)" data-claims="(-?\d+)"', html)
     assert shown == [("none", "-1"), ("partly", "0"), ("explained", "-1"), ("ran", "1")]
-    assert 'title="no &lt;such&gt; disk"' in made
-    data = re.search(r'id="data">(.*?)</script>', made)
+    assert 'title="no &lt;such&gt; disk"' in html
+    data = re.search(r'id="data">(.*?)</script>', html)
     assert data
     assert json.loads(data[1]) == {"claims": ["one", "two"], "sets": [[0, 1], [0]]}
-    assert "http" not in made.replace("http-equiv", "")
+    assert "http" not in html.replace("http-equiv", "")
     table = page.markdown(sample(line), {"made": "today"})
     assert "| `mm/a.c` | 4 | 3 | 2 (66.6 %) | 1 | 0 | 2 | 1 (50 %) | 0 |" in table
     assert "| `mm/a.c` 3 | `f` | `return -EIO;` | no <such> disk |" in table
@@ -404,7 +404,7 @@ def test_a_folder_without_counters_is_told(counting: Counting, tmp_path: Path) -
 def test_a_file_of_explanations_is_checked(tmp_path: Path) -> None:
     file = tmp_path / "coverage.toml"
     file.write_text('[[explained]]\nfile = "mm/a.c"\ncode = ["x();", "y();"]\nreason = "why"\n')
-    assert [(one.code, one.reason) for one in profile.parse(file).explained] == [("x();", "why"), ("y();", "why")]
+    assert [(entry.code, entry.reason) for entry in profile.parse(file).explained] == [("x();", "why"), ("y();", "why")]
     file.write_text('[[explained]]\nfile = "mm/a.c"\ncode = "x();"\n')
     with pytest.raises(UserInputError, match="reason"):
         profile.parse(file)
@@ -537,8 +537,8 @@ def test_a_host_that_a_claim_has_booted_has_counted_its_boot_for_it(
 
 
 def test_a_machine_with_another_kernel_is_passed_over_with_a_note(counting: Counting, tmp_path: Path) -> None:
-    taken: list[str] = []
-    collector = Collector(counting.image, prepare(counting, tmp_path), tmp_path, taken.append)
+    notes: list[str] = []
+    collector = Collector(counting.image, prepare(counting, tmp_path), tmp_path, notes.append)
     hosts = cast(EmulatedHosts, SimpleNamespace(on_start=None))
     collector.watch(hosts)
     host = FakeHost(counting)
@@ -546,7 +546,7 @@ def test_a_machine_with_another_kernel_is_passed_over_with_a_note(counting: Coun
     hosts.on_start(cast(EmulatedHost, host))
     collector.begin()
     collector.end("one")
-    assert taken == ["host: another kernel runs there"] * 2
+    assert notes == ["host: another kernel runs there"] * 2
     assert not list((tmp_path / "claims/one").rglob("*.gcda"))
 
 
@@ -559,8 +559,8 @@ def test_a_result_that_is_not_there_is_not_written_again(tmp_path: Path) -> None
 def test_a_result_of_another_kernel_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / command.KERNEL).write_text("another")
     """Nor is a kernel built for it, which takes ten minutes."""
-    asked = SimpleNamespace(toolchain=SimpleNamespace(version=lambda: "gcc 12"))
-    monkeypatch.setattr(command, "kernel_request", lambda *_: asked)
+    request = SimpleNamespace(toolchain=SimpleNamespace(version=lambda: "gcc 12"))
+    monkeypatch.setattr(command, "kernel_request", lambda *_: request)
     monkeypatch.setattr(command, "key", lambda *_: "this one")
     monkeypatch.setattr(command, "build", lambda *_: pytest.fail("a kernel is built"))
     with pytest.raises(UserInputError, match="the result is of another kernel"):

@@ -104,17 +104,17 @@ def test_what_was_fetched_is_fetched_once_and_a_newer_one_is_taken(archive: Arch
 def test_without_an_archive_what_was_fetched_earlier_is_taken_and_said(
     archive: Archive, store: Store, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    kept = debian_archive.tarball("6.12", store, Terminal(), archive.lines())
-    gone = ["deb [trusted=yes] file:/no/such/archive ./"]
+    earlier = debian_archive.tarball("6.12", store, Terminal(), archive.lines())
+    no_archive = ["deb [trusted=yes] file:/no/such/archive ./"]
     for name in ("6.12", "6.12.118", "latest"):
-        assert debian_archive.tarball(name, store, Terminal(), gone) == kept
+        assert debian_archive.tarball(name, store, Terminal(), no_archive) == earlier
     assert (
         "the Debian archives do not answer: using linux-source-6.12_6.12.118-1.tar.xz, which was fetched earlier"
         in "".join(capfd.readouterr())
     )
     for name in ("6.1", "6.12.9", "7.3"):
         with pytest.raises(SetupError, match=f"no Debian archive could deliver the kernel source {name}"):
-            debian_archive.tarball(name, store, Terminal(), gone)
+            debian_archive.tarball(name, store, Terminal(), no_archive)
 
 
 def test_an_archive_that_nobody_has_signed_is_refused(archive: Archive, store: Store) -> None:

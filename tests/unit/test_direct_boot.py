@@ -31,15 +31,15 @@ def test_kernel_is_what_lies_behind_its_real_mode_code() -> None:
 
 
 def test_linux_is_told_as_a_boot_loader_tells_it() -> None:
-    said = parameters(bzimage(), 1234, "ro quiet")
-    assert said[0x1F1] == 1
-    assert said[0x202:0x206] == b"HdrS"
-    assert said[0x210] == 0xFF
-    assert said[0x211] == 0x81
-    assert struct.unpack_from("<II", said, 0x218) == (INITRAMFS, 1234)
-    words = struct.unpack_from("<I", said, 0x228)[0] - PARAMETERS
-    assert said[words:] == b"ro quiet\0"
-    assert not any(said[0x26C:words])  # the boot sector puts the memory map there
+    page = parameters(bzimage(), 1234, "ro quiet")
+    assert page[0x1F1] == 1
+    assert page[0x202:0x206] == b"HdrS"
+    assert page[0x210] == 0xFF
+    assert page[0x211] == 0x81
+    assert struct.unpack_from("<II", page, 0x218) == (INITRAMFS, 1234)
+    words = struct.unpack_from("<I", page, 0x228)[0] - PARAMETERS
+    assert page[words:] == b"ro quiet\0"
+    assert not any(page[0x26C:words])  # the boot sector puts the memory map there
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")

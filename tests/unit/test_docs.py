@@ -47,8 +47,8 @@ SLOW = {
 }
 """Commands and goals that no unit test runs, and why."""
 
-ALL = [found for file in documents() for found in commands(file)]
-ONCE = list({found.line: found for found in reversed(ALL)}.values())
+ALL = [command for file in documents() for command in commands(file)]
+ONCE = list({command.line: command for command in reversed(ALL)}.values())
 
 
 def name_of(documented: Documented) -> str:
@@ -62,15 +62,15 @@ def name_of(documented: Documented) -> str:
 def test_the_documents_have_commands() -> None:
     assert len(documents()) > 12
     assert len(ALL) > 80
-    assert {name_of(found) for found in ALL} >= {command.name for command in COMMANDS} - {"test", "lint", "schema"}
+    assert {name_of(command) for command in ALL} >= {command.name for command in COMMANDS} - {"test", "lint", "schema"}
 
 
-@pytest.mark.parametrize("documented", ALL, ids=[f"{found.place} {found.line}" for found in ALL])
+@pytest.mark.parametrize("documented", ALL, ids=[f"{command.place} {command.line}" for command in ALL])
 def test_a_command_is_one_that_there_is(documented: Documented) -> None:
     assert fault_of(documented.line) == ""
 
 
-@pytest.mark.parametrize("documented", ONCE, ids=[found.line for found in ONCE])
+@pytest.mark.parametrize("documented", ONCE, ids=[command.line for command in ONCE])
 def test_a_quick_command_runs(documented: Documented, capsys: pytest.CaptureFixture[str]) -> None:
     words = parts(documented.line)[0]
     name = name_of(documented)

@@ -76,29 +76,31 @@ def fake(tmp_path: Path) -> FakeMachine:
     return FakeMachine(tmp_path)
 
 
-def finding(seen: Survey, what: str) -> doctor.Finding:
-    return next(each for each in doctor.examine(seen) if each.subject == what)
+def finding(machine_survey: Survey, subject: str) -> doctor.Finding:
+    return next(each for each in doctor.examine(machine_survey) if each.subject == subject)
 
 
-def stops(seen: Survey) -> list[str]:
-    return [each.subject for each in doctor.examine(seen) if each.state is Grade.STOP]
+def stops(machine_survey: Survey) -> list[str]:
+    return [each.subject for each in doctor.examine(machine_survey) if each.state is Grade.STOP]
 
 
-def as_root(seen: Survey) -> Survey:
-    return replace(seen, user=replace(seen.user, is_root=True))
+def as_root(machine_survey: Survey) -> Survey:
+    return replace(machine_survey, user=replace(machine_survey.user, is_root=True))
 
 
-def as_user(seen: Survey, *, sudo: bool) -> Survey:
-    user = replace(seen.user, name="kim", is_root=False, has_sudo=sudo, subordinate_ids=True, namespaces=True)
-    return replace(seen, user=user)
+def as_user(machine_survey: Survey, *, sudo: bool) -> Survey:
+    user = replace(machine_survey.user, name="kim", is_root=False, has_sudo=sudo, subordinate_ids=True, namespaces=True)
+    return replace(machine_survey, user=user)
 
 
 def test_bare_machine_without_kvm_uses_the_emulated_host_and_nothing_stops_it(fake: FakeMachine) -> None:
-    seen = as_root(fake.survey())
-    assert choose_host_kind(seen) == machine.Choice(HostKind.EMULATED, "there is no /dev/kvm")
-    assert finding(seen, "KVM").state is Grade.NOTE
-    assert stops(seen) == []
-    assert "The sign-off can run here: 'make signoff'." in doctor.render(seen, doctor.examine(seen), 100)
+    machine_survey = as_root(fake.survey())
+    assert choose_host_kind(machine_survey) == machine.Choice(HostKind.EMULATED, "there is no /dev/kvm")
+    assert finding(machine_survey, "KVM").state is Grade.NOTE
+    assert stops(machine_survey) == []
+    assert "The sign-off can run here: 'make signoff'." in doctor.render(
+        machine_survey, doctor.examine(machine_survey), 100
+    )
 
 
 def test_kvm_absent_though_the_processor_has_it_names_the_module_to_load(fake: FakeMachine) -> None:
@@ -112,14 +114,14 @@ def test_kvm_without_hardware_virtualisation_is_recognised_and_explained(fake: F
     fake.processor("AMD EPYC", "fpu hypervisor")
     fake.module("kvm_pvm", None)
     fake.trial = KvmTrial(api_version=12, offers_nested=False)
-    seen = as_root(fake.survey())
-    choice = choose_host_kind(seen)
+    machine_survey = as_root(fake.survey())
+    choice = choose_host_kind(machine_survey)
     assert choice.kind is HostKind.EMULATED
     assert "kvm_pvm" in choice.why
     assert "neither svm nor vmx" in choice.why
-    assert finding(seen, "KVM").state is Grade.OK
-    assert finding(seen, "nested KVM").state is Grade.NOTE
-    assert stops(seen) == []
+    assert finding(machine_survey, "KVM").state is Grade.OK
+    assert finding(machine_survey, "nested KVM").state is Grade.NOTE
+    assert stops(machine_survey) == []
 
 
 @pytest.mark.parametrize(
@@ -133,11 +135,11 @@ def test_working_nested_virtualisation_is_recognised(fake: FakeMachine, flags: s
     else:
         fake.write("sys/module/kvm_amd/parameters/nested", on)
     fake.trial = WORKS
-    seen = fake.survey()
-    choice = choose_host_kind(seen)
+    machine_survey = fake.survey()
+    choice = choose_host_kind(machine_survey)
     assert choice.kind in machine.DRIVEN  # what auto names must be there when it is asked for
     assert f"{module} created a VM" in choice.why
-    assert finding(seen, "nested KVM").state is Grade.OK
+    assert finding(machine_survey, "nested KVM").state is Grade.OK
 
 
 @pytest.mark.parametrize(("flags", "module"), [("svm", "kvm_amd"), ("vmx", "kvm_intel")])
@@ -148,9 +150,9 @@ def test_nested_parameter_off_is_not_chosen_and_the_command_is_given(
     fake.processor("CPU", flags)
     fake.module(module, off)
     fake.trial = KvmTrial(api_version=12, offers_nested=False)
-    seen = fake.survey()
-    assert choose_host_kind(seen).kind is HostKind.EMULATED
-    assert f"modprobe {module} nested=1" in finding(seen, "nested KVM").advice
+    machine_survey = fake.survey()
+    assert choose_host_kind(machine_survey).kind is HostKind.EMULATED
+    assert f"modprobe {module} nested=1" in finding(machine_survey, "nested KVM").advice
 
 
 def test_nested_parameter_on_but_not_offered_by_kvm_is_not_chosen(fake: FakeMachine) -> None:
@@ -164,9 +166,9 @@ def test_kvm_that_may_not_be_opened_is_not_chosen_and_the_group_is_named(fake: F
     fake.processor("CPU", "svm")
     fake.module("kvm_amd", "1")
     fake.trial = KvmTrial(problem="it cannot be opened: Permission denied", permission=True)
-    seen = as_user(fake.survey(), sudo=True)
-    assert choose_host_kind(seen).kind is HostKind.EMULATED
-    assert "usermod -aG kvm kim" in finding(seen, "KVM").advice
+    machine_survey = as_user(fake.survey(), sudo=True)
+    assert choose_host_kind(machine_survey).kind is HostKind.EMULATED
+    assert "usermod -aG kvm kim" in finding(machine_survey, "KVM").advice
 
 
 def test_kvm_that_creates_no_vm_is_not_chosen(fake: FakeMachine) -> None:
@@ -196,26 +198,26 @@ def test_cpuid_offered_to_guests_shows_nested_virtualisation(function: int, ecx:
 
 def test_low_disk_stops_and_says_how_much_is_needed(fake: FakeMachine) -> None:
     fake.free_bytes = GIB // 2
-    seen = as_root(fake.survey())
-    assert stops(seen) == ["disk, cache", "disk, checkout"]
-    assert "5.0 GiB are needed" in finding(seen, "disk, cache").advice
+    machine_survey = as_root(fake.survey())
+    assert stops(machine_survey) == ["disk, cache", "disk, checkout"]
+    assert "5.0 GiB are needed" in finding(machine_survey, "disk, cache").advice
 
 
 def test_what_is_cached_already_needs_no_disk_again(fake: FakeMachine) -> None:
     fake.free_bytes = 2 * GIB
-    seen = as_root(fake.survey())
-    assert stops(seen) == ["disk, cache"]
-    assert stops(replace(seen, cache=(machine.CacheKind("kernel", 1, 4 * GIB),))) == []
+    machine_survey = as_root(fake.survey())
+    assert stops(machine_survey) == ["disk, cache"]
+    assert stops(replace(machine_survey, cache=(machine.CacheKind("kernel", 1, 4 * GIB),))) == []
 
 
 def test_cache_content_is_counted_by_kind(fake: FakeMachine) -> None:
     for entry, size in (("kernel/aa", 8192), ("kernel/bb", 8192), ("rootfs/cc", 1), ("scratch/kernel-dd", 1)):
         fake.write(f"cache/{entry}/.used", str(size))
     fake.write("cache/locks/kernel-aa", "")
-    seen = fake.survey()
-    assert [(kind.kind, kind.entries) for kind in seen.cache] == [("kernel", 2), ("rootfs", 1)]
-    assert seen.cache[0].size == 16384
-    assert "2 kernel" in finding(seen, "cache").fact
+    machine_survey = fake.survey()
+    assert [(kind.kind, kind.entries) for kind in machine_survey.cache] == [("kernel", 2), ("rootfs", 1)]
+    assert machine_survey.cache[0].size == 16384
+    assert "2 kernel" in finding(machine_survey, "cache").fact
 
 
 def test_little_memory_stops(fake: FakeMachine) -> None:
@@ -226,19 +228,19 @@ def test_little_memory_stops(fake: FakeMachine) -> None:
 def test_memory_limit_of_a_container_counts(fake: FakeMachine) -> None:
     fake.write("sys/fs/cgroup/memory.max", str(4 * GIB))
     fake.write("sys/fs/cgroup/memory.current", str(3 * GIB))
-    seen = as_root(fake.survey())
-    assert seen.memory == machine.Memory(4 * GIB, 1 * GIB)
-    assert stops(seen) == ["memory"]
+    machine_survey = as_root(fake.survey())
+    assert machine_survey.memory == machine.Memory(4 * GIB, 1 * GIB)
+    assert stops(machine_survey) == ["memory"]
 
 
 def test_missing_packages_are_set_up_by_make_for_root_and_sudo_only(fake: FakeMachine) -> None:
     fake.installed.remove("erofs-utils")
-    seen = fake.survey()
-    assert seen.missing_packages == ("erofs-utils",)
-    for able in (as_root(seen), as_user(seen, sudo=True)):
+    machine_survey = fake.survey()
+    assert machine_survey.missing_packages == ("erofs-utils",)
+    for able in (as_root(machine_survey), as_user(machine_survey, sudo=True)):
         assert finding(able, "packages").state is Grade.SETUP
         assert stops(able) == []
-    unable = as_user(seen, sudo=False)
+    unable = as_user(machine_survey, sudo=False)
     assert stops(unable) == ["packages"]
     assert "apt-get install --no-install-recommends erofs-utils" in finding(unable, "packages").advice
 
@@ -259,28 +261,28 @@ def test_qemu_is_the_one_of_the_newest_root_file_system(fake: FakeMachine) -> No
 def test_other_distribution_with_missing_packages_stops(fake: FakeMachine) -> None:
     fake.write("etc/os-release", "PRETTY_NAME=Fedora\nID=fedora\nVERSION_ID=44\n")
     fake.answers.pop("dpkg-query")
-    seen = as_root(fake.survey())
-    assert seen.missing_packages is None
-    assert stops(seen) == ["packages"]
+    machine_survey = as_root(fake.survey())
+    assert machine_survey.missing_packages is None
+    assert stops(machine_survey) == ["packages"]
 
 
 def test_other_architecture_stops(fake: FakeMachine) -> None:
-    seen = as_root(fake.survey())
-    assert stops(replace(seen, system=replace(seen.system, architecture="aarch64"))) == ["system"]
+    machine_survey = as_root(fake.survey())
+    assert stops(replace(machine_survey, system=replace(machine_survey.system, architecture="aarch64"))) == ["system"]
 
 
 def test_user_without_subordinate_ids_or_namespaces_gets_the_command(fake: FakeMachine) -> None:
-    seen = as_user(fake.survey(), sudo=True)
-    without_ids = replace(seen, user=replace(seen.user, subordinate_ids=False))
+    machine_survey = as_user(fake.survey(), sudo=True)
+    without_ids = replace(machine_survey, user=replace(machine_survey.user, subordinate_ids=False))
     assert "usermod --add-subuids" in finding(without_ids, "user").advice
-    without_namespaces = replace(seen, user=replace(seen.user, namespaces=False))
+    without_namespaces = replace(machine_survey, user=replace(machine_survey.user, namespaces=False))
     assert "sysctl" in finding(without_namespaces, "user").advice
 
 
 def test_report_never_folds_a_command(fake: FakeMachine) -> None:
     fake.installed.clear()
-    seen = as_user(fake.survey(), sudo=False)
-    lines = doctor.render(seen, doctor.examine(seen), 60).splitlines()
+    machine_survey = as_user(fake.survey(), sudo=False)
+    lines = doctor.render(machine_survey, doctor.examine(machine_survey), 60).splitlines()
     assert any(f"--no-install-recommends {' '.join(PACKAGES)}" in line for line in lines)
     assert "packages" in lines[-1]
 
@@ -340,10 +342,10 @@ def faulty(tmp_path: Path) -> Faulty:
     return Faulty(tmp_path)
 
 
-def line_about(message: str, what: str) -> str:
+def line_about(message: str, subject: str) -> str:
     """State, finding and advice of one line of the table."""
     lines = message.splitlines()
-    number = next(number for number, line in enumerate(lines) if line[10:26].strip() == what)
+    number = next(number for number, line in enumerate(lines) if line[10:26].strip() == subject)
     return " ".join(" ".join(lines[number : number + 2]).split())
 
 
@@ -400,9 +402,9 @@ def test_kind_of_the_cache_s_file_system_counts(fake: FakeMachine, kind: str, st
         "proc/self/mountinfo",
         f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / {fake.root} rw shared:1 - {kind} server:/home rw\n",
     )
-    seen = fake.survey()
-    assert seen.cache_disk.kind == kind
-    assert finding(seen, "disk, cache").state is state
+    machine_survey = fake.survey()
+    assert machine_survey.cache_disk.kind == kind
+    assert finding(machine_survey, "disk, cache").state is state
 
 
 def test_another_user_s_cache_stops(tmp_path: Path) -> None:
@@ -495,17 +497,17 @@ def test_reports_that_cannot_be_kept_stop_and_a_latest_that_is_no_link_is_told(f
 
 
 def test_checkout_below_a_colon_stops(tmp_path: Path, fake: FakeMachine) -> None:
-    seen = fake.survey()
-    assert finding(seen, "disk, checkout").state is Grade.OK
-    below = replace(seen.checkout_disk, path=tmp_path / "a:b")
-    assert finding(replace(seen, checkout_disk=below), "disk, checkout").state is Grade.STOP
+    machine_survey = fake.survey()
+    assert finding(machine_survey, "disk, checkout").state is Grade.OK
+    below = replace(machine_survey.checkout_disk, path=tmp_path / "a:b")
+    assert finding(replace(machine_survey, checkout_disk=below), "disk, checkout").state is Grade.STOP
 
 
 def test_quota_of_less_than_two_cores_is_told(fake: FakeMachine) -> None:
     fake.write("sys/fs/cgroup/cpu.max", "50000 100000")
-    seen = fake.survey()
-    assert finding(seen, "processor").state is Grade.NOTE
-    assert "leaves the time of 0.5" in finding(seen, "processor").fact
+    machine_survey = fake.survey()
+    assert finding(machine_survey, "processor").state is Grade.NOTE
+    assert "leaves the time of 0.5" in finding(machine_survey, "processor").fact
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -516,10 +518,10 @@ def test_memory_limit_of_a_group_above_counts_and_is_named(fake: FakeMachine, ve
     fake.write("proc/self/mountinfo", f"35 31 0:32 / /sys/fs/cgroup/m rw - {kind} none {options}\n")
     fake.write("proc/self/cgroup", f"{groups}\n")
     fake.write(f"sys/fs/cgroup/m/lab/memory.{'limit_in_bytes' if version == 1 else 'max'}", str(2 * GIB))
-    seen = as_root(fake.survey())
-    assert seen.memory == machine.Memory(2 * GIB, 2 * GIB)
-    assert stops(seen) == ["memory"]
-    assert "sys/fs/cgroup/m/lab" in finding(seen, "memory").fact
+    machine_survey = as_root(fake.survey())
+    assert machine_survey.memory == machine.Memory(2 * GIB, 2 * GIB)
+    assert stops(machine_survey) == ["memory"]
+    assert "sys/fs/cgroup/m/lab" in finding(machine_survey, "memory").fact
 
 
 @pytest.mark.parametrize(
@@ -532,9 +534,9 @@ def test_memory_limit_of_a_group_above_counts_and_is_named(fake: FakeMachine, ve
 )
 def test_kvm_that_may_not_be_opened_gets_a_step_that_helps(fake: FakeMachine, user: str, group: str, step: str) -> None:
     fake.trial = KvmTrial(problem="it cannot be opened: no", permission=True, group=group)
-    seen = fake.survey()
-    seen = as_root(seen) if user == "root" else as_user(seen, sudo=True)
-    assert step in finding(seen, "KVM").advice
+    machine_survey = fake.survey()
+    machine_survey = as_root(machine_survey) if user == "root" else as_user(machine_survey, sudo=True)
+    assert step in finding(machine_survey, "KVM").advice
 
 
 def test_group_that_may_use_a_device_is_found(tmp_path: Path) -> None:
@@ -550,15 +552,19 @@ def test_what_bochs_needs_is_named_and_stops_nothing(fake: FakeMachine) -> None:
     expected = [
         line.split()[0] for line in machine.BOCHS_LIST.read_text(encoding="utf-8").splitlines() if line[0] != "#"
     ]
-    seen = fake.survey()
-    assert seen.missing_for_bochs == tuple(expected)
-    told = finding(seen, "Bochs")
-    assert told.state is Grade.NOTE
-    assert all(name in told.fact and name in told.advice for name in expected)
+    machine_survey = fake.survey()
+    assert machine_survey.missing_for_bochs == tuple(expected)
+    about_bochs = finding(machine_survey, "Bochs")
+    assert about_bochs.state is Grade.NOTE
+    assert all(name in about_bochs.fact and name in about_bochs.advice for name in expected)
     fake.installed += expected[1:]
     assert finding(fake.survey(), "Bochs").fact == "1 packages missing: bochs"
-    assert finding(as_root(seen), "Bochs").advice.startswith("nothing: --emulator bochs installs them, or apt-get")
-    assert finding(as_user(seen, sudo=False), "Bochs").advice.startswith("for --emulator bochs: apt-get update")
+    assert finding(as_root(machine_survey), "Bochs").advice.startswith(
+        "nothing: --emulator bochs installs them, or apt-get"
+    )
+    assert finding(as_user(machine_survey, sudo=False), "Bochs").advice.startswith(
+        "for --emulator bochs: apt-get update"
+    )
     fake.installed += expected[:1]
     assert finding(fake.survey(), "Bochs").state is Grade.OK
 

@@ -33,8 +33,8 @@ def test_driver_is_made_of_its_folder_once_for_a_kernel(tmp_path: Path, monkeypa
     monkeypatch.setattr(module, "module", build)
     store = Store(tmp_path / "cache")
     for key in ("one", "one", "two"):
-        made = driver(Mock(key=key), Mock(), E1000, store, Terminal())
-        assert made.name == "e1000.ko"
-        assert made.read_text() == key
+        ko_file = driver(Mock(key=key), Mock(), E1000, store, Terminal())
+        assert ko_file.name == "e1000.ko"
+        assert ko_file.read_text() == key
     assert built == ["obj-m := e1000.o\ne1000-y := e1000_hw.o e1000_main.o\n"] * 2
     assert not (source / "Kbuild").exists()

@@ -348,7 +348,7 @@ class BootingGuest:
 
 def booting(folder: Path, monkeypatch: pytest.MonkeyPatch, done: list[str], **beats: bool) -> EmulatedHost:
     host = EmulatedHost(spec(guests=(PROTECTED, PLAIN)), folder)
-    guests = tuple(BootingGuest(one, host, done, beats=beats.get(one.name, True)) for one in (PROTECTED, PLAIN))
+    guests = tuple(BootingGuest(spec, host, done, beats=beats.get(spec.name, True)) for spec in (PROTECTED, PLAIN))
     monkeypatch.setattr(host, "_guests", guests)
     monkeypatch.setattr(host, "log_in", lambda _: BootingGuest(PLAIN, host, done))
     host._beats.take_line("host=0 protected=-1 plain=-1")
@@ -360,8 +360,8 @@ def test_guests_boot_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     host = booting(tmp_path, monkeypatch, done)
     host.boot()
     names = ("protected", "plain")
-    assert done == [f"{what} {who}" for who in names for what in ("start", "watch")] + [
-        f"{what} {who}" for who in names for what in ("connect", "close")
+    assert done == [f"{step} {who}" for who in names for step in ("start", "watch")] + [
+        f"{step} {who}" for who in names for step in ("connect", "close")
     ]
     host.close()
 

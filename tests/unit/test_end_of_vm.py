@@ -25,8 +25,8 @@ def test_blocks_are_early_that_come_back_before_most_is_clear() -> None:
 
 
 def test_nodes_are_told_by_the_flag_of_interrupts_of_the_vmms_threads_alone() -> None:
-    told = FREED.format(7, 0x246) + FREED.format(8, 0x46) + FREED.format(8, 0x2) + FREED.format(9, 0x46)
-    assert by_interrupts(told, [7, 8]) == (1, 2)
+    trace = FREED.format(7, 0x246) + FREED.format(8, 0x46) + FREED.format(8, 0x2) + FREED.format(9, 0x46)
+    assert by_interrupts(trace, [7, 8]) == (1, 2)
 
 
 def test_a_register_is_found_wherever_it_is_and_told_by_its_kind() -> None:
@@ -43,7 +43,7 @@ def test_a_register_is_found_wherever_it_is_and_told_by_its_kind() -> None:
 
 def test_work_is_told_with_what_it_clears_beyond_what_was_free() -> None:
     line = " kworker/u8:1-{} [000] d.... 1.2: {}: (f+0x0/0x10) {}\n".format
-    told = (
+    trace = (
         line(7, "at-once1", "cleared=5")  # before its first work: of nobody
         + line(8, "at-once0", "dirty=100")
         + line(8, "at-once1", "cleared=60")
@@ -52,4 +52,4 @@ def test_work_is_told_with_what_it_clears_beyond_what_was_free() -> None:
         + line(8, "at-once0", "dirty=3")
     )
     assert beyond_what_was_free("") == []
-    assert beyond_what_was_free(told) == [(100, 8), (3, -3)]
+    assert beyond_what_was_free(trace) == [(100, 8), (3, -3)]

@@ -30,19 +30,19 @@ def test_run_tells_what_came_of_it_and_keeps_the_consoles_of_what_went_wrong(
 
     def run() -> Path:
         with reporting("soak", lambda: ["boots 1 of 2"], lambda: troubles) as folder:
-            kept.append(folder)
+            folders.append(folder)
             (folder / "console.log").write_text("Linux version")
             if end is not None:
                 raise end("ended")
         return folder
 
-    kept: list[Path] = []
+    folders: list[Path] = []
     if end is None:
         run()
     else:
         with pytest.raises(end):
             run()
-    (folder,) = kept
+    (folder,) = folders
     output = capsys.readouterr().out
     assert output.startswith("boots 1 of 2\n")
     wrong = bool(troubles) or end is MachineLostError

@@ -80,11 +80,11 @@ def test_what_the_user_may_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror/simple")
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    made = environment({"LC_ALL": "C.UTF-8", "OURS": "1"})
-    assert made["https_proxy"] == "http://proxy:3128"
-    assert (made["LC_ALL"], made["OURS"]) == ("C.UTF-8", "1")
-    assert "PIP_INDEX_URL" not in made
-    assert "SSH_AUTH_SOCK" not in made
+    variables = environment({"LC_ALL": "C.UTF-8", "OURS": "1"})
+    assert variables["https_proxy"] == "http://proxy:3128"
+    assert (variables["LC_ALL"], variables["OURS"]) == ("C.UTF-8", "1")
+    assert "PIP_INDEX_URL" not in variables
+    assert "SSH_AUTH_SOCK" not in variables
     assert environment(more_names=PIP)["PIP_INDEX_URL"] == "https://mirror/simple"
 
 

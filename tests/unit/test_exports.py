@@ -54,13 +54,13 @@ def junit(folder: Path) -> dict[str, str]:
     """Of each test: passed, or its element and type."""
     results = {}
     for case in ET.fromstring((folder / "junit.xml").read_bytes()).iter("testcase"):
-        child = next((one for one in case if one.tag in ("failure", "error", "skipped")), None)
+        child = next((part for part in case if part.tag in ("failure", "error", "skipped")), None)
         results[str(case.get("name"))] = "passed" if child is None else f"{child.tag} {child.get('type')}"
     return results
 
 
 def kcidb(folder: Path) -> dict[str, str]:
-    return {one["path"]: one["status"] for one in json.loads((folder / "kcidb.json").read_text())["tests"]}
+    return {test["path"]: test["status"] for test in json.loads((folder / "kcidb.json").read_text())["tests"]}
 
 
 def sarif(folder: Path) -> dict[str, Any]:
@@ -105,8 +105,8 @@ def test_mode_plain_passes_no_claim_about_protection(reports: dict[str, Path], n
 
 
 def test_mode_plain_says_in_sarif_that_it_is_no_signoff(reports: dict[str, Path]) -> None:
-    (told,) = sarif(reports["plain"])["invocations"][0]["toolExecutionNotifications"]
-    assert "not a sign-off" in told["message"]["text"]
+    (notification,) = sarif(reports["plain"])["invocations"][0]["toolExecutionNotifications"]
+    assert "not a sign-off" in notification["message"]["text"]
 
 
 # --- four ways not to pass are told apart ---
@@ -126,7 +126,7 @@ def test_ends_are_told_apart(
     reports: dict[str, Path], name: str, word: str, element: str, point: str, kind: tuple[str, str] | None
 ) -> None:
     folder = reports["bad"]
-    assert [said for path, said in kcidb(folder).items() if path.endswith(f".{name}")] == [word]
+    assert [status for path, status in kcidb(folder).items() if path.endswith(f".{name}")] == [word]
     assert junit(folder)[name] == element
     assert tap(folder)[name] == point
     results = {result["ruleId"]: (result["kind"], result["level"]) for result in sarif(folder)["results"]}
@@ -153,7 +153,7 @@ def test_kcidb_names_the_kernel_as_it_wants_it(reports: dict[str, Path]) -> None
     assert checkout["patchset_hash"] == "d317508c742af5758eec569da0dfb4083feabc5fbf2e097abcc15300ee5a04c6"
     assert (build["compiler"], build["misc"]["image_sha256"]) == (KERNEL.compiler, KERNEL.image_sha256)
     assert build["checkout_id"] == checkout["id"]
-    assert {one["build_id"] for one in document["tests"]} == {build["id"]}
+    assert {test["build_id"] for test in document["tests"]} == {build["id"]}
 
 
 def test_a_sarif_result_carries_its_rule_and_lies_at_its_line_of_the_contract(reports: dict[str, Path]) -> None:
@@ -228,10 +228,10 @@ def test_junit_has_only_what_the_schema_of_jenkins_takes(reports: dict[str, Path
         "system-out": set(),
     }
     for folder in reports.values():
-        for one in ET.fromstring((folder / "junit.xml").read_bytes()).iter():
-            assert set(one.attrib) <= allowed[one.tag]
-            if "time" in one.attrib:
-                seconds, _, fraction = one.attrib["time"].partition(".")
+        for element in ET.fromstring((folder / "junit.xml").read_bytes()).iter():
+            assert set(element.attrib) <= allowed[element.tag]
+            if "time" in element.attrib:
+                seconds, _, fraction = element.attrib["time"].partition(".")
                 assert seconds.isdigit()
                 assert fraction.isdigit()
 

@@ -85,9 +85,9 @@ def host() -> Any:
 
 
 def test_guest_beside_has_a_name_and_ports_of_its_own() -> None:
-    one = beside(PROTECTED)
-    assert (one.name, one.ssh_port, one.qmp_port) == ("another-protected", 2233, 4455)
-    assert replace(one, name="protected", ssh_port=2223, qmp_port=4445) == PROTECTED
+    spec = beside(PROTECTED)
+    assert (spec.name, spec.ssh_port, spec.qmp_port) == ("another-protected", 2233, 4455)
+    assert replace(spec, name="protected", ssh_port=2223, qmp_port=4445) == PROTECTED
 
 
 def test_guests_of_a_shape_boot_side_by_side_on_a_host_of_their_own(host: Any) -> None:
@@ -103,16 +103,16 @@ def test_guests_of_a_shape_boot_side_by_side_on_a_host_of_their_own(host: Any) -
 
 @pytest.mark.parametrize("which", ["host", "guest"])
 def test_standing_guests_serve_all_claims_until_one_is_lost(host: Any, which: str) -> None:
-    kept = Standing(host, lambda spec: spec)
+    standing = Standing(host, lambda spec: spec)
     assert host.events == []
-    first = kept.guests()
-    assert kept.guests() is first
+    first = standing.guests()
+    assert standing.guests() is first
     assert host.events.count("a host") == 1
     (host if which == "host" else first.guests[1]).vitals.note_loss("it died")
-    assert kept.guests() is not first
+    assert standing.guests() is not first
     assert [event for event in host.events if "host" in event or "its end" in event] == ["a host", "its end", "a host"]
-    kept.close()
-    kept.close()
+    standing.close()
+    standing.close()
     assert host.events[-1] == "its end"
     assert host.events.count("its end") == 2
 

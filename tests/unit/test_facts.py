@@ -35,13 +35,13 @@ def test_what_is_not_said_is_unknown() -> None:
 
 
 def test_a_session_is_asked_once() -> None:
-    asked = []
+    calls = []
 
     class Session:
         def run(self, argv: list[str], *, seconds: float) -> SimpleNamespace:
-            asked.append((argv[:2], seconds))
+            calls.append((argv[:2], seconds))
             return SimpleNamespace(require=lambda: SimpleNamespace(text=INTEL))
 
     session = Session()
     assert facts(session) == facts(session)
-    assert len(asked) == 1
+    assert len(calls) == 1

@@ -47,16 +47,16 @@ def test_pages_are_named_in_a_few_words(frames: list[int], words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("private", "left", "right"),
+    ("private", "copies", "right"),
     [(True, 0, True), (True, 1, False), (False, 4, True), (False, 2, False)],
 )
 def test_of_a_private_field_nothing_may_be_left_and_a_plain_one_must_be_found(
     private: bool,  # noqa: FBT001
-    left: int,
+    copies: int,
     right: bool,  # noqa: FBT001
 ) -> None:
-    held = Field(LINE, 8)
-    checks = field._checks(held, fields_in(WHOLE * left, [held])[held], {0: "free memory"}, private=private)
+    planted = Field(LINE, 8)
+    checks = field._checks(planted, fields_in(WHOLE * copies, [planted])[planted], {0: "free memory"}, private=private)
     assert checks[0].right is right
     assert ("free memory" in checks[0].got) is (not right)
     assert all(check.right for check in checks[1:])
@@ -71,8 +71,8 @@ def test_guest_that_did_not_fill_its_field_is_told(monkeypatch: pytest.MonkeyPat
             name = "plain"
 
     guest: Any = Named()
-    made = plant_field(guest, 1)
-    assert (made.pages, len(made.line)) == (256, 64)
+    planted = plant_field(guest, 1)
+    assert (planted.pages, len(planted.line)) == (256, 64)
     with pytest.raises(MachineError, match="filled 4096 bytes of 1048576"):
         plant_field(guest, 1)
 

@@ -77,14 +77,14 @@ def test_names_of_groups_mean_nothing_to_a_shell(every: list[Group]) -> None:
 
 
 def test_k_leaves_out_the_health_of_the_host_as_pytest_does() -> None:
-    (one,) = groups("tests_e2e/attacks/test_process_memory.py -k 'process_vm_readv and not shared'")
-    assert one.health == ()
-    assert one.arguments == [
+    (group,) = groups("tests_e2e/attacks/test_process_memory.py -k 'process_vm_readv and not shared'")
+    assert group.health == ()
+    assert group.arguments == [
         "tests_e2e/attacks/test_process_memory.py",
         "-k",
         "process_vm_readv and not shared",
     ]
-    assert all("process_vm_readv" in claim for claim in one.claims)
+    assert all("process_vm_readv" in claim for claim in group.claims)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ RESULTS = [
 def test_the_runner_delivers_the_part_and_says_how_its_claims_fared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdicts: dict[str, Status], result: str, why: str | None
 ) -> None:
-    made = part(tmp_path / "made", 1, "one", verdicts)
-    link = f"ln -s {made.name} $REPORTS/latest"
-    stand_in(monkeypatch, tmp_path, f"echo out; echo err >&2; cp -r {made} $REPORTS; {link}")
+    part_folder = part(tmp_path / "made", 1, "one", verdicts)
+    link = f"ln -s {part_folder.name} $REPORTS/latest"
+    stand_in(monkeypatch, tmp_path, f"echo out; echo err >&2; cp -r {part_folder} $REPORTS; {link}")
     messages = list(runner.SealproofRunner().run(runnable(Group("a.py", (), (1, 1), (), ()))))
     assert messages[0]["status"] == "started"
     assert (messages[-1]["status"], messages[-1]["result"]) == ("finished", result)
@@ -167,7 +167,7 @@ def test_the_runner_delivers_the_part_and_says_how_its_claims_fared(
     assert all(len(message.get("log", b"")) <= runner.CHUNK for message in messages)
     folder = deliver(messages, tmp_path / "got")
     assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == {
-        path.name: path.read_bytes() for path in made.rglob("*") if path.is_file()
+        path.name: path.read_bytes() for path in part_folder.rglob("*") if path.is_file()
     }
 
 
@@ -289,9 +289,9 @@ def fake_avocado(
         for number, verdicts in deliveries[len(asked_for) - 1].items():
             logdir = folder / "test-results" / str(number)
             logdir.mkdir(parents=True)
-            made = part(tmp_path / "made", number, "one", verdicts)
+            part_folder = part(tmp_path / "made", number, "one", verdicts)
             with tarfile.open(logdir / runner.PART, "w:gz") as archive:
-                archive.add(made, arcname=made.name)
+                archive.add(part_folder, arcname=part_folder.name)
             tests.append({"logdir": str(logdir), "time_elapsed": 2.0})
         (folder / "results.json").write_text(json.dumps({"tests": tests, "time": 5.0}))
         return folder / "results.json"
@@ -320,12 +320,12 @@ def test_what_is_lost_for_good_is_said(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_machine_that_does_not_answer_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone, there = machines.parse("root@gone"), machines.parse("there:2222")
+    lost, there = machines.parse("root@gone"), machines.parse("there:2222")
     asked_for = fake_avocado(
         monkeypatch, tmp_path, [{1: {FIRST: Status.PASS, SECOND: Status.PASS, THIRD: Status.PASS}}]
     )
-    monkeypatch.setattr(job, "problem", lambda machine, _: "no route" if machine == gone else "")
-    workers = job.Workers(1, (gone, there), machines.Access(Path("/x")))
+    monkeypatch.setattr(job, "problem", lambda machine, _: "no route" if machine == lost else "")
+    workers = job.Workers(1, (lost, there), machines.Access(Path("/x")))
     outcome = job.run(GROUPS, workers, tmp_path / "jobs", tries=1, say=lambda _: None)
     assert asked_for[0][1].machines == (there,)
     assert outcome.absent == {"root@gone:22": "no route"}
@@ -378,10 +378,10 @@ signs_with = "{key}"
 
 
 def test_merge_takes_parts_by_the_keys_of_the_inventory_alone(home: Path) -> None:
-    one = part(home / "made", 1, "one", {FIRST: Status.PASS, **WELL})
+    remote_part = part(home / "made", 1, "one", {FIRST: Status.PASS, **WELL})
     own = own_key(home / "config" / "sealproof")
     here = part(home / "made", 2, socket.gethostname(), {SECOND: Status.PASS, **WELL}, key=own)
-    words = ["merge", str(one), str(here), "--reports", str(home / "reports")]
+    words = ["merge", str(remote_part), str(here), "--reports", str(home / "reports")]
     file = home / "config" / "sealproof" / "inventory.toml"
     file.write_text(MACHINE.format(key=fingerprint(KEY.public_key())))
     assert main(words) == 2
@@ -398,8 +398,8 @@ def test_merge_takes_what_a_job_delivered(home: Path, monkeypatch: pytest.Monkey
     shutil.move(home / "jobs" / "job-1", home / "moved")
     assert done.jobs == [home / "jobs" / "job-1"]
     main(["merge", str(home / "moved"), "--reports", str(home / "reports")])
-    kept = read((home / "reports" / "latest").resolve())
-    assert [delivered_part.seconds for delivered_part in kept.fleet.parts] == [2.0]
+    report = read((home / "reports" / "latest").resolve())
+    assert [delivered_part.seconds for delivered_part in report.fleet.parts] == [2.0]
 
 
 def test_parts_that_do_not_go_together_are_no_proof(home: Path) -> None:
@@ -457,9 +457,9 @@ def test_a_machine_that_is_named_twice_is_a_slip_and_no_second_worker(home: Path
 @pytest.mark.parametrize("words", ["run --workers", "run --tries", "speedup . --machines"])
 def test_a_number_that_no_fleet_has_is_a_wrong_option(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     for number in ("0", "-1", "1.5", "nan", "9" * 30, ""):
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as caught:
             main(f"{words}={number}".split())
-        assert ended.value.code == 2
+        assert caught.value.code == 2
         assert "is not a whole number from 1 to" in capsys.readouterr().err
 
 

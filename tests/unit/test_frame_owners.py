@@ -21,7 +21,7 @@ OFFSETS, UNIT = 0xFFFFFFFF81000000, 0xFFFFFFFF81000800
 FRAMES = 1024
 
 
-def put(memory: bytearray, at: int, *words: int) -> None:
+def write_words(memory: bytearray, at: int, *words: int) -> None:
     struct.pack_into(f"<{len(words)}Q", memory, at, *words)
 
 
@@ -30,9 +30,9 @@ def kernel() -> bytearray:
     memory = bytearray(FRAMES * PAGE_SIZE)
 
     def entry(table: int, index: int, frame: int, flags: int = PRESENT) -> None:
-        put(memory, table * PAGE_SIZE + 8 * index, frame * PAGE_SIZE | flags)
+        write_words(memory, table * PAGE_SIZE + 8 * index, frame * PAGE_SIZE | flags)
 
-    def one(address: int, tables: int, frame: int) -> None:
+    def add_stretch(address: int, tables: int, frame: int) -> None:
         entry(ROOT, address >> 39 & 511, tables)
         for level, table in ((30, tables), (21, tables + 1)):
             entry(table, address >> level & 511, table + 1)
@@ -41,19 +41,19 @@ def kernel() -> bytearray:
     entry(ROOT, DIRECT >> 39 & 511, 2)
     entry(2, 0, 3)
     entry(3, 0, 0, PRESENT | LARGE)
-    one(VMEMMAP, 5, STRUCTS)
-    one(VMALLOC + 0x3000, 8, STACK)
-    one(OFFSETS, 11, IMAGE)
+    add_stretch(VMEMMAP, 5, STRUCTS)
+    add_stretch(VMALLOC + 0x3000, 8, STACK)
+    add_stretch(OFFSETS, 11, IMAGE)
     structs = STRUCTS * PAGE_SIZE
-    put(memory, structs + SLAB_HEAD * PAGE_STRUCT + 8, DIRECT + CACHE * PAGE_SIZE)
-    put(memory, structs + SLAB_TAIL * PAGE_STRUCT + 8, VMEMMAP + SLAB_HEAD * PAGE_STRUCT + 1)
-    put(memory, structs + LOST * PAGE_STRUCT + 8, 0xDEAD)
+    write_words(memory, structs + SLAB_HEAD * PAGE_STRUCT + 8, DIRECT + CACHE * PAGE_SIZE)
+    write_words(memory, structs + SLAB_TAIL * PAGE_STRUCT + 8, VMEMMAP + SLAB_HEAD * PAGE_STRUCT + 1)
+    write_words(memory, structs + LOST * PAGE_STRUCT + 8, 0xDEAD)
     code = DIRECT + NAME * PAGE_SIZE + 100  # no text
-    put(memory, CACHE * PAGE_SIZE, 0, 7, code, DIRECT + NAME * PAGE_SIZE, 0)
+    write_words(memory, CACHE * PAGE_SIZE, 0, 7, code, DIRECT + NAME * PAGE_SIZE, 0)
     memory[NAME * PAGE_SIZE : NAME * PAGE_SIZE + 9] = b"kvm_vcpu\0"
     memory[NAME * PAGE_SIZE + 100 : NAME * PAGE_SIZE + 104] = b"\x55\x89\xe5\x90"
-    put(memory, IMAGE * PAGE_SIZE, CPU_AREA, 0)
-    put(memory, IMAGE * PAGE_SIZE + 0x800, PAGE_SIZE)
+    write_words(memory, IMAGE * PAGE_SIZE, CPU_AREA, 0)
+    write_words(memory, IMAGE * PAGE_SIZE + 0x800, PAGE_SIZE)
     return memory
 
 
@@ -78,10 +78,10 @@ def test_struct_page_is_found_by_sections_too() -> None:
     roots, root, sections = DIRECT + 60 * PAGE_SIZE, DIRECT + 61 * PAGE_SIZE, DIRECT + 62 * PAGE_SIZE
     for size in (16, 32):
         memory = kernel()
-        put(memory, 60 * PAGE_SIZE, root)
-        put(memory, 61 * PAGE_SIZE, sections)
+        write_words(memory, 60 * PAGE_SIZE, root)
+        write_words(memory, 61 * PAGE_SIZE, sections)
         for number in range(2):
-            put(memory, 62 * PAGE_SIZE + number * size, VMEMMAP | 7)
+            write_words(memory, 62 * PAGE_SIZE + number * size, VMEMMAP | 7)
         assert KernelMemory(memory, ROOT, roots).slab(SLAB_TAIL) == "kvm_vcpu"
         assert KernelMemory(memory, ROOT, roots + 8).slab(SLAB_TAIL) == ""
 
@@ -90,7 +90,7 @@ def test_frame_is_allocated_if_it_is_counted_and_nothing_else() -> None:
     memory = kernel()
     counts = STRUCTS * PAGE_SIZE + 48
     for frame, word in ((30, 1 << 32 | 0xFFFFFFFF), (31, 0xFFFFFFFF), (32, 1 << 32 | 0xF5000000), (33, 1 << 32)):
-        put(memory, counts + frame * PAGE_STRUCT, word)
+        write_words(memory, counts + frame * PAGE_STRUCT, word)
     result = KernelMemory(memory, ROOT)
     assert [result.is_allocated(frame) for frame in range(30, 34)] == [True, False, False, False]
 
@@ -105,8 +105,8 @@ class Told:
         answer = SimpleNamespace(text="", stdout=b"")
         answer.require = lambda: answer
         if argv[0] == "sh":
-            asked = [int(part.rpartition("skip=")[2]) for part in argv[2].split("; ")]
-            answer.stdout = b"".join(self.flags[frame].to_bytes(8, "little") for frame in asked)
+            frames = [int(part.rpartition("skip=")[2]) for part in argv[2].split("; ")]
+            answer.stdout = b"".join(self.flags[frame].to_bytes(8, "little") for frame in frames)
         elif argv[-1] == "/proc/vmallocinfo":
             answer.text = (
                 "0x0000000000000000-0x0000000000001000    4096 nothing\n"

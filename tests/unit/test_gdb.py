@@ -12,9 +12,9 @@ from tests_e2e.support.gdb import LONGEST, Gdb
 class FakeStub:
     """A stream: hears all, and says its lines a few bytes at a time, then nothing more."""
 
-    def __init__(self, *said: bytes, at_once: int = 3) -> None:
+    def __init__(self, *replies: bytes, at_once: int = 3) -> None:
         self.heard: list[bytes] = []
-        self._said = b"".join(said)
+        self._said = b"".join(replies)
         self._at_once = at_once
 
     def sendall(self, data: bytes) -> None:
@@ -42,7 +42,7 @@ def test_memory_is_read_in_parts_that_fit_a_packet() -> None:
     parts = [packet(content[at : at + LONGEST].hex().encode()) for at in (0, LONGEST)]
     stub = FakeStub(*parts, at_once=1000)
     assert Gdb(stub).read(0x1000, 2 * LONGEST) == content
-    assert [heard.partition(b"#")[0] for heard in stub.heard[::2]] == [b"$m1000,800", b"$m1800,800"]
+    assert [packet.partition(b"#")[0] for packet in stub.heard[::2]] == [b"$m1000,800", b"$m1800,800"]
 
 
 def test_memory_that_is_not_there_is_empty() -> None:

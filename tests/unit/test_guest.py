@@ -159,8 +159,8 @@ def test_planted_canaries_come_with_their_addresses_and_hide_their_bytes(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info(guest, monkeypatch, entries=[1 << 63 | 0x100003])
-    one = {"kind": "user", "set": "subject", "state": "private", "gpa": 0x3000, "key": "c0ffee00" * 8}
-    talk = canary(guest, monkeypatch, canaries=[one])
+    reply = {"kind": "user", "set": "subject", "state": "private", "gpa": 0x3000, "key": "c0ffee00" * 8}
+    talk = canary(guest, monkeypatch, canaries=[reply])
     (result,) = guest.canaries.plant(b"\x01\x02")
     assert talk.asked == ["plant 0102"]
     content = canary_of(bytes.fromhex("c0ffee00" * 8))

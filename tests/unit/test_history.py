@@ -68,57 +68,57 @@ def test_only_what_was_tried_counts_and_of_a_run_that_was_killed_only_a_failure(
     assert set(dead.counted) == {"fails"} == set(read_report(write(tmp_path / "c", stopped)).counted)
 
 
-def _other_kernel(made: dict[str, Any]) -> None:
-    made["kernel"]["image_sha256"] = sha("other")
+def _other_kernel(report: dict[str, Any]) -> None:
+    report["kernel"]["image_sha256"] = sha("other")
 
 
-def _other_patch(made: dict[str, Any]) -> None:
-    made["kernel"]["patches"][0]["sha256"] = sha("other")
+def _other_patch(report: dict[str, Any]) -> None:
+    report["kernel"]["patches"][0]["sha256"] = sha("other")
 
 
-def _other_emulator(made: dict[str, Any]) -> None:
-    made["made_of"]["emulator"] = sha("other")
+def _other_emulator(report: dict[str, Any]) -> None:
+    report["made_of"]["emulator"] = sha("other")
 
 
-def _other_processor(made: dict[str, Any]) -> None:
-    made["host"]["cpu"] = "other"
+def _other_processor(report: dict[str, Any]) -> None:
+    report["host"]["cpu"] = "other"
 
 
-def _other_contract(made: dict[str, Any]) -> None:
-    made["contract"]["sha256"] = sha("other")
+def _other_contract(report: dict[str, Any]) -> None:
+    report["contract"]["sha256"] = sha("other")
 
 
-def _other_mode(made: dict[str, Any]) -> None:
-    made["mode"] = "plain"
+def _other_mode(report: dict[str, Any]) -> None:
+    report["mode"] = "plain"
 
 
 @pytest.mark.parametrize(
     "change", [_other_kernel, _other_patch, _other_emulator, _other_processor, _other_contract, _other_mode]
 )
 def test_another_input_is_another_identity(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    made = document(run_id(1), [claim("works")])
-    first_run = read_report(write(tmp_path / "a", made))
-    change(made)
-    two = read_report(write(tmp_path / "b", made))
+    report = document(run_id(1), [claim("works")])
+    first_run = read_report(write(tmp_path / "a", report))
+    change(report)
+    two = read_report(write(tmp_path / "b", report))
     assert first_run.identity
     assert first_run.identity != two.identity
 
 
 def test_what_each_start_of_a_host_measures_anew_is_no_input(tmp_path: Path) -> None:
     words = "console=ttyS0 lpj=2"
-    ones = [
+    runs = [
         keep_run(tmp_path / name, host={"command line": f"{words} tsc_early_khz={khz}", "started": how})
         for name, khz, how in (("a", 2000001, "cold"), ("b", 1999998, "restored"))
     ]
-    assert ones[0].inputs == ones[1].inputs
-    assert ones[0].inputs["host: command line"] == words
-    assert ones[0].identity == ones[1].identity
+    assert runs[0].inputs == runs[1].inputs
+    assert runs[0].inputs["host: command line"] == words
+    assert runs[0].identity == runs[1].identity
 
 
 def test_runs_on_a_host_that_was_never_reached_are_of_unknown_inputs(tmp_path: Path) -> None:
     assert keep_run(tmp_path, kernel="k", claims=[claim_not_tried("works")]).identity
-    made = document(run_id(2), [claim_not_tried("works")])
-    assert read_report(write(tmp_path, {**made, "kernel": None, "tier": None})).identity == ""
+    report = document(run_id(2), [claim_not_tried("works")])
+    assert read_report(write(tmp_path, {**report, "kernel": None, "tier": None})).identity == ""
 
 
 def _nothing(_: dict[str, Any]) -> str:
@@ -133,44 +133,44 @@ def _deep(_: dict[str, Any]) -> str:
     return "[" * 200_000
 
 
-def _older(made: dict[str, Any]) -> str:
-    return json.dumps({**made, "schema": "sealproof-signoff-3\x1b[2J"})
+def _older(report: dict[str, Any]) -> str:
+    return json.dumps({**report, "schema": "sealproof-signoff-3\x1b[2J"})
 
 
 def _list(_: dict[str, Any]) -> str:
     return "[]"
 
 
-def _more(made: dict[str, Any]) -> str:
-    return json.dumps({**made, "more": 1})
+def _more(report: dict[str, Any]) -> str:
+    return json.dumps({**report, "more": 1})
 
 
-def _not_a_number(made: dict[str, Any]) -> str:
-    made["claims"][0]["seconds"] = float("nan")
-    return json.dumps(made)
+def _not_a_number(report: dict[str, Any]) -> str:
+    report["claims"][0]["seconds"] = float("nan")
+    return json.dumps(report)
 
 
-def _infinite(made: dict[str, Any]) -> str:
-    made["claims"][0]["seconds"] = float("inf")
-    return json.dumps(made)
+def _infinite(report: dict[str, Any]) -> str:
+    report["claims"][0]["seconds"] = float("inf")
+    return json.dumps(report)
 
 
-def _twice(made: dict[str, Any]) -> str:
-    made["claims"] *= 2
-    return json.dumps(made)
+def _twice(report: dict[str, Any]) -> str:
+    report["claims"] *= 2
+    return json.dumps(report)
 
 
-def _climbs(made: dict[str, Any]) -> str:
-    made["run"]["id"] = "../../etc"
-    return json.dumps(made)
+def _climbs(report: dict[str, Any]) -> str:
+    report["run"]["id"] = "../../etc"
+    return json.dumps(report)
 
 
 @pytest.mark.parametrize(
     "change", [_nothing, _not_json, _deep, _older, _list, _more, _not_a_number, _infinite, _twice, _climbs]
 )
 def test_what_is_no_report_is_refused_in_one_line(tmp_path: Path, change: Callable[[dict[str, Any]], str]) -> None:
-    made = document(run_id(1), [claim("works")])
-    (tmp_path / "signoff.json").write_text(change(made), encoding="utf-8")
+    report = document(run_id(1), [claim("works")])
+    (tmp_path / "signoff.json").write_text(change(report), encoding="utf-8")
     with pytest.raises(UserInputError, match="is not a report") as error:
         read_report(tmp_path)
     assert "\n" not in str(error.value)
@@ -304,14 +304,14 @@ def test_a_file_system_without_room_at_all_is_not_said_to_be_full() -> None:
         History(Path("/proc/history.sqlite"))
 
 
-@pytest.mark.parametrize("left", [0, 1, 4096, 20000, 60001])
-def test_a_disk_that_is_full_is_said_and_costs_no_run(tmp_path: Path, left: int) -> None:
+@pytest.mark.parametrize("free_bytes", [0, 1, 4096, 20000, 60001])
+def test_a_disk_that_is_full_is_said_and_costs_no_run(tmp_path: Path, free_bytes: int) -> None:
     """Whatever of SQLite's files it is for which no space is left."""
     disk, reports = tmp_path / "disk", tmp_path / "reports"
     disk.mkdir()
     for number in range(60):
         write(reports, document(run_id(number), [claim(f"guest_{number}") for number in range(99)]))
-    program = shlex.join([sys.executable, "-c", FULL_DISK, str(disk), str(reports), str(left)])
+    program = shlex.join([sys.executable, "-c", FULL_DISK, str(disk), str(reports), str(free_bytes)])
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", "sh", "-c", f"mount -t tmpfs -o size=8m none {disk} && {program}"],
         cwd=PROJECT, capture_output=True, text=True, check=False,
@@ -347,9 +347,9 @@ def test_two_writers_lose_nothing(tmp_path: Path, file: Path) -> None:
         for number in numbers:
             write(tmp_path / name, document(run_id(number), [claim("works")]))
     both = [writer(file, tmp_path / name) for name in "ab"]
-    for one in both:
-        one.communicate()
-        assert one.returncode == 0
+    for process in both:
+        process.communicate()
+        assert process.returncode == 0
     with History(file) as history:
         assert [run.id for run in history.runs()] == [run_id(number) for number in range(1, 51)]
 

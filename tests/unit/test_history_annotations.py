@@ -110,10 +110,10 @@ def test_the_command_prints_them_and_ends_as_the_night(
     nights: Nights, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad_night(nights)
-    asked = ["summary", "--history", str(tmp_path / "history.sqlite"), "--annotations"]
-    assert main([*asked, "github"]) == 1
+    argv = ["summary", "--history", str(tmp_path / "history.sqlite"), "--annotations"]
+    assert main([*argv, "github"]) == 1
     assert capsys.readouterr().out.startswith("::error file=tests_e2e/contract,line=1,title=regressed%3A guest_works::")
-    assert main([*asked, "gitlab"]) == 1
+    assert main([*argv, "gitlab"]) == 1
     assert len(json.loads(capsys.readouterr().out)) == 3
 
 

@@ -61,10 +61,10 @@ def test_a_change_of_status_has_one_name(
 
 
 def test_each_claim_is_named_by_what_became_of_it(make: Any) -> None:
-    one = make(
+    first = make(
         claim("stays"), claim("breaks"), claim("heals", FAIL), claim("leaves"), claim("waits"), claim_not_tried("idle")
     )
-    two = make(
+    second = make(
         claim("stays"),
         claim("breaks", FAIL),
         claim("heals"),
@@ -73,7 +73,7 @@ def test_each_claim_is_named_by_what_became_of_it(make: Any) -> None:
         claim_not_tried("idle"),
         kernel="6.13",
     )
-    result = compare([Sitting((one,))], Sitting((two,)), Background())
+    result = compare([Sitting((first,))], Sitting((second,)), Background())
     assert {line.claim: line.change for line in result.lines} == {
         "stays": Change.UNCHANGED,
         "breaks": Change.REGRESSED,
@@ -96,24 +96,24 @@ def test_a_claim_is_compared_with_the_last_run_that_tried_it(make: Any) -> None:
 
 
 def test_a_status_that_changes_without_a_change_of_inputs_is_flaky(make: Any, tmp_path: Path) -> None:
-    one, two = make(claim("aa"), claim("bb")), make(claim("aa", FAIL), claim("bb"))
-    assert [line.change for line in compare_runs(None, one, two).lines] == [Change.FLAKY, Change.UNCHANGED]
-    assert [line.change for line in compare_runs(None, two, one).lines] == [Change.FLAKY, Change.UNCHANGED]
+    first, second = make(claim("aa"), claim("bb")), make(claim("aa", FAIL), claim("bb"))
+    assert [line.change for line in compare_runs(None, first, second).lines] == [Change.FLAKY, Change.UNCHANGED]
+    assert [line.change for line in compare_runs(None, second, first).lines] == [Change.FLAKY, Change.UNCHANGED]
     # And by what the history knows of such inputs.
     newer, again = make(claim("aa", FAIL), claim("bb"), kernel="6.13"), make(claim("aa"), claim("bb"), kernel="6.13")
-    assert compare_runs(None, one, newer).lines[0].change is Change.REGRESSED
+    assert compare_runs(None, first, newer).lines[0].change is Change.REGRESSED
     with History(tmp_path / "h") as history:
-        assert compare_runs(history, one, newer).lines[0].change is Change.REGRESSED
+        assert compare_runs(history, first, newer).lines[0].change is Change.REGRESSED
         history.add(again)
-        assert compare_runs(history, one, newer).lines[0].change is Change.FLAKY
-        assert compare_runs(history, newer, one).lines[0].change is Change.FLAKY
+        assert compare_runs(history, first, newer).lines[0].change is Change.FLAKY
+        assert compare_runs(history, newer, first).lines[0].change is Change.FLAKY
 
 
 def test_runs_of_unknown_inputs_are_never_of_the_same(make: Any, tmp_path: Path) -> None:
-    one, two = (make(claim("aa", status), kernel="x", tier=None) for status in (PASS, FAIL))
+    first, second = (make(claim("aa", status), kernel="x", tier=None) for status in (PASS, FAIL))
     with History(tmp_path / "h") as history:
-        history.add(one)
-        assert compare_runs(history, one, two).lines[0].change is Change.REGRESSED
+        history.add(first)
+        assert compare_runs(history, first, second).lines[0].change is Change.REGRESSED
 
 
 @pytest.mark.parametrize(
@@ -174,23 +174,23 @@ def test_times_of_another_tier_are_not_compared(make: Any) -> None:
 
 
 def test_what_differs_in_the_inputs_is_named(make: Any) -> None:
-    one = make(claim("aa"))
-    two = make(
+    first = make(claim("aa"))
+    second = make(
         claim("aa"), kernel="6.13", patches=(("0001-a.patch", "b"), ("0002-b.patch", "b")), series="other",
         host={"kernel's layers": "numa"},
     )  # fmt: skip
-    names = [name for name, _, _ in differing(one, two)]
+    names = [name for name, _, _ in differing(first, second)]
     assert names == [
         *("kernel", "kernel build ID", "kernel source", "series", "patches", "patch 0001-a.patch"),
         *("patch 0002-b.patch", "kernel image", "host: kernel's layers"),
     ]
-    assert not differing(one, make(claim("aa")))
+    assert not differing(first, make(claim("aa")))
 
 
 def test_another_commit_of_the_same_files_is_the_same_sealproof(make: Any) -> None:
-    one, two = make(claim("aa")), make(claim("aa"))
-    other = two.model_copy(update={"inputs": {**two.inputs, "sealproof": "d" * 40}})
-    assert not differing(one, other)
-    assert one.identity == other.identity
+    first, second = make(claim("aa")), make(claim("aa"))
+    other = second.model_copy(update={"inputs": {**second.inputs, "sealproof": "d" * 40}})
+    assert not differing(first, other)
+    assert first.identity == other.identity
     changed = other.model_copy(update={"inputs": {**other.inputs, "sealproof's files": "e" * 64}})
-    assert [name for name, _, _ in differing(one, changed)] == ["sealproof", "sealproof's files"]
+    assert [name for name, _, _ in differing(first, changed)] == ["sealproof", "sealproof's files"]

@@ -47,16 +47,16 @@ def cell(night_review: Review, name: str = ONE) -> CellReview:
     return next(cell_review for cell_review in night_review.cells if cell_review.cell == name)
 
 
-def changes(night_review: Review, *wanted: Change) -> dict[str, set[str]]:
+def changes(night_review: Review, *kinds: Change) -> dict[str, set[str]]:
     """What became of which claims, by change; ``broke`` for cells that came to none."""
-    told: dict[str, set[str]] = {}
+    lines_of: dict[str, set[str]] = {}
     for cell_review in night_review.cells:
         if cell_review.broke:
-            told.setdefault("broke", set()).add(cell_review.cell)
+            lines_of.setdefault("broke", set()).add(cell_review.cell)
         for line in cell_review.comparison.lines if cell_review.comparison else ():
-            if line.change in (wanted or set(Change) - {Change.UNCHANGED, Change.NOT_TRIED}):
-                told.setdefault(line.change, set()).add(f"{cell_review.cell} {line.claim}")
-    return told
+            if line.change in (kinds or set(Change) - {Change.UNCHANGED, Change.NOT_TRIED}):
+                lines_of.setdefault(line.change, set()).add(f"{cell_review.cell} {line.claim}")
+    return lines_of
 
 
 # --- one night --------------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_of_what_regressed_with_the_patches_the_first_bad_one_is_searched_for_as
         (World(statuses={(ONE, "guest_works"): [Status.ERROR]}, patches=TWO_PATCHES), "bisect looks for a FAIL"),
         (World(statuses={(ONE, "guest_works"): [FAIL, PASS]}, patches=TWO_PATCHES), "it is flaky"),
     ],
-    ids=lambda one: one if isinstance(one, str) else "",
+    ids=lambda parameter: parameter if isinstance(parameter, str) else "",
 )
 def test_nothing_is_searched_for_where_nothing_can_be_found(nights: Nights, world: World, why: str) -> None:
     nights.plan = replace(nights.plan, bisect=9)
@@ -250,17 +250,17 @@ def test_no_search_is_begun_when_the_time_is_up_and_the_command_is_told(nights: 
 def test_commits_of_a_tree_that_a_cell_names_are_the_range(tmp_path: Path) -> None:
     tree = tmp_path / "linux"
     tree.mkdir()
-    asked = ["git", "-C", str(tree), "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    git = ["git", "-C", str(tree), "-c", "user.name=a", "-c", "user.email=a@b.example"]
 
     def commit() -> str:
         (tree / "Makefile").write_text(f"{(tree / 'Makefile').stat().st_size + 1 if first else 0}\n")
-        subprocess.run([*asked, "add", "."], check=True)
-        subprocess.run([*asked, "commit", "-qm", "a"], check=True)
-        done = subprocess.run([*asked, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+        subprocess.run([*git, "add", "."], check=True)
+        subprocess.run([*git, "commit", "-qm", "a"], check=True)
+        done = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
         return done.stdout.strip()
 
     first = ""
-    subprocess.run([*asked, "init", "-q"], check=True)
+    subprocess.run([*git, "init", "-q"], check=True)
     first = commit()
     words = ("--series=one", f"--kernel={tree}")
     with History(tmp_path / "h") as history:
@@ -277,9 +277,9 @@ def test_commits_of_a_tree_that_a_cell_names_are_the_range(tmp_path: Path) -> No
 
 def test_a_search_is_the_command_that_users_have_and_what_it_says_is_told(tmp_path: Path) -> None:
     assert search(["no_such_claim"], tmp_path, 60.0) == BisectAnswer("not found: there is no claim no_such_claim")
-    for names, told in ((["a"], "a"), (["a", "b"], "one of 2: a, b")):
+    for names, sentence in ((["a"], "a"), (["a", "b"], "one of 2: a, b")):
         (tmp_path / "answer.json").write_text(json.dumps({"suspects": dict(enumerate(names))}))
-        assert read_answer(tmp_path, tmp_path / "bisect.log") == BisectAnswer(told, str(tmp_path / "answer.txt"))
+        assert read_answer(tmp_path, tmp_path / "bisect.log") == BisectAnswer(sentence, str(tmp_path / "answer.txt"))
     assert search(["no_such_claim"], tmp_path, 0.0) == BisectAnswer("not found within the night's time")
 
 
@@ -290,10 +290,10 @@ def test_a_night_that_is_interrupted_ends_its_search(tmp_path: Path, monkeypatch
         begun.append(spawn([sys.executable, "-c", "import time; time.sleep(600)"], **more))
         return begun[0]
 
-    def interrupt(done: Callable[[], bool], deadline: Deadline, what: str, **more: Any) -> None:
-        if what == "the first bad one":
+    def interrupt(done: Callable[[], bool], deadline: Deadline, purpose: str, **more: Any) -> None:
+        if purpose == "the first bad one":
             raise KeyboardInterrupt
-        poll_until(done, deadline, what, **more)
+        poll_until(done, deadline, purpose, **more)
 
     monkeypatch.setattr("history.causes.spawn", start)
     monkeypatch.setattr("history.causes.poll_until", interrupt)
@@ -319,7 +319,7 @@ def test_what_failed_last_comes_first_then_what_was_not_run_for_longest(tmp_path
         nights.next_day()
         nights.ran.clear()
         nights.night(World(statuses={("series=a", "guest_works"): [FAIL]}))
-        assert [one[0] for one in nights.ran] == ["series=a", "series=b"]
+        assert [ran[0] for ran in nights.ran] == ["series=a", "series=b"]
 
 
 def test_a_cell_is_ended_when_the_time_is_up_and_that_is_no_regression(tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ def test_only_one_night_is_at_work(nights: Nights) -> None:
 # --- a kill in any place ----------------------------------------------------------------------------------------------
 
 
-def comparable(found: Review) -> Any:
+def comparable(night_review: Review) -> Any:
     """A night, without what differs from one time to the next."""
     return (
         [
@@ -385,10 +385,10 @@ def comparable(found: Review) -> Any:
                 if cell_review.sitting
                 else cell_review.why,
             )
-            for cell_review in found.cells
+            for cell_review in night_review.cells
         ],
-        changes(found),
-        found.exit(),
+        changes(night_review),
+        night_review.exit(),
     )
 
 
@@ -860,9 +860,9 @@ def test_twenty_nights_come_out_exactly_as_they_were_seeded(nights: Nights) -> N
     }
     result = twenty(nights)
     assert sorted(result) == [number for number in range(1, 21) if number != 12]
-    assert {number: changes(one) for number, one in result.items() if changes(one)} == seeded
+    assert {number: changes(night_review) for number, night_review in result.items() if changes(night_review)} == seeded
     worse = {5, 10, 16, 17}
-    assert {number: one.exit() for number, one in result.items()} == {
+    assert {number: night_review.exit() for number, night_review in result.items()} == {
         number: NightExit.WORSE if number in worse else NightExit.NOT_TRIED if number == 15 else NightExit.WELL
         for number in result
     }

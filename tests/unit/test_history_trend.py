@@ -67,8 +67,8 @@ def signs(text: str, cell: str) -> str:
     """The signs of a cell, night by night; a blank for a night in which nothing was to be done."""
     head = rf"<tr><th scope=\"row\"><a href=\"#track-\d+\">{re.escape(cell)}</a>"
     row = re.findall(rf"{head}(.*?)</tr>", text, re.DOTALL)[0]
-    squares = [re.sub(r"<[^>]*>", "", one).strip() for one in row.split("<td>")[1:]]
-    return "".join(one[:1] or " " for one in squares)
+    squares = [re.sub(r"<[^>]*>", "", square).strip() for square in row.split("<td>")[1:]]
+    return "".join(square[:1] or " " for square in squares)
 
 
 def heads(text: str) -> list[str]:
@@ -129,8 +129,8 @@ def test_the_matrix_has_room_for_long_names_of_cells() -> None:
     a, b = "series=/x/y/my-series mode=plain only=gup or zap", "series=stock kernel=/l/linux only=gup or zap"
     assert short_names([a, b]) == {a: "series=…/my-series mode=plain", b: "series=stock kernel=…/linux"}
     assert short_names([a]) == {a: "series=…/my-series mode=plain only=gup or zap"}
-    one, two = "series=/x/a mode=plain", "series=/y/a mode=plain"  # these would be the same
-    assert short_names([one, two]) == {one: one, two: two}
+    first, second = "series=/x/a mode=plain", "series=/y/a mode=plain"  # these would be the same
+    assert short_names([first, second]) == {first: first, second: second}
     assert short_names([]) == {}
 
 
@@ -172,10 +172,10 @@ def test_links_lead_to_evidence_that_is_there(nights: Nights) -> None:
 
 def test_a_strangers_words_and_paths_do_nothing_on_the_page(tmp_path: Path) -> None:
     evil = "</title></style><script>alert(1)</script><svg onload=x> \" ' \x1b[2J\u202e"
-    made = document(
+    report = document(
         run_id(1), [claim("works", Status.FAIL, sentence=evil, why=evil)], series=f"x{evil}", host={evil: evil}
     )
-    run = read_report(write(tmp_path, made))
+    run = read_report(write(tmp_path, report))
     with History(tmp_path / "h") as history:
         history.add(run.model_copy(update={"folder": "javascript:alert(1)//"}))
         history.add(run.model_copy(update={"id": run_id(2), "folder": "a\0b", "sha256": "0" * 64}))

@@ -171,7 +171,7 @@ PAGE_10 = f"{10 * PAGE_SIZE:#x}"
 def test_fault_is_named(fault: Callable[[Machine], None], words: str) -> None:
     machine = Machine()
     fault(machine)
-    assert any(one.startswith(words) for one in machine.wrong())
+    assert any(fault.startswith(words) for fault in machine.wrong())
 
 
 def test_frame_of_all_empty_pages_is_no_guests_own() -> None:

@@ -265,9 +265,9 @@ def the_one_line(folder: Path, status: int, message: str) -> str:
     assert len(message.splitlines()) < 40, message
     match = re.search(r"\(traceback: (\S+)\)", line)
     assert match is not None, line
-    kept = Path(match[1])
-    assert kept.is_relative_to(folder)
-    assert "Traceback (most recent call last)" in kept.read_text()
+    traceback = Path(match[1])
+    assert traceback.is_relative_to(folder)
+    assert "Traceback (most recent call last)" in traceback.read_text()
     return line
 
 
@@ -330,11 +330,11 @@ def test_traceback_has_a_place_when_the_reports_have_none(tmp_path: Path) -> Non
     words = failure.describe(ValueError("why"), tmp_path / "file" / "hosts")
     match = re.fullmatch(r"ValueError: why \(traceback: (\S+)\)", words)
     assert match is not None
-    kept = Path(match[1])
+    traceback = Path(match[1])
     try:
-        assert "ValueError: why" in kept.read_text()
+        assert "ValueError: why" in traceback.read_text()
     finally:
-        kept.unlink()
+        traceback.unlink()
 
 
 def test_user_without_a_name_and_a_home_gets_one_line(tmp_path: Path) -> None:

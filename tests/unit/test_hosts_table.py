@@ -11,8 +11,8 @@ from tests.hosts.table import CASE, SAID, table
 
 
 def report(node: str, *, when: Literal["setup", "call", "teardown"] = "call", start: float = 0.0, **more: Any) -> Any:
-    said = {"outcome": "passed", "longrepr": None, "duration": 1.5, **more}
-    return pytest.TestReport(node, ("f", 1, node), {}, when=when, start=start, **said)
+    fields = {"outcome": "passed", "longrepr": None, "duration": 1.5, **more}
+    return pytest.TestReport(node, ("f", 1, node), {}, when=when, start=start, **fields)
 
 
 def test_each_case_has_a_line_with_all_its_time_in_the_order_of_their_runs() -> None:

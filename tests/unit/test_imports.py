@@ -38,20 +38,23 @@ def _name(file: Path) -> str:
     return ".".join(part for part in file.with_suffix("").parts if part != "__init__")
 
 
-def imports_of(source: str, known: dict[str, Path]) -> Iterator[str]:
+def imports_of(source: str, ours: dict[str, Path]) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                yield whole if whole in known else node.module
+                yield whole if whole in ours else node.module
 
 
 def arrows() -> dict[str, set[str]]:
     """The modules that each module imports, of ours."""
-    known = modules()
-    return {name: {one for one in imports_of(file.read_text(), known) if one in known} for name, file in known.items()}
+    ours = modules()
+    return {
+        name: {imported for imported in imports_of(file.read_text(), ours) if imported in ours}
+        for name, file in ours.items()
+    }
 
 
 ARROWS = arrows()

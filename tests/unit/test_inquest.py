@@ -98,11 +98,11 @@ def test_machines_that_are_well_came_to_no_harm() -> None:
 
 
 def test_host_that_died_of_itself_is_harmed_and_one_that_was_ended_is_not() -> None:
-    died, ended = host(), host()
+    died, stopped = host(), host()
     died.vitals.note_loss("kernel died: Oops", harm=True)
-    ended.vitals.note_loss("its QEMU ended with signal 9")
+    stopped.vitals.note_loss("its QEMU ended with signal 9")
     assert harm_to(died, thorough=False) == ["the host: kernel died: Oops"]
-    assert harm_to(ended, thorough=True) == []
+    assert harm_to(stopped, thorough=True) == []
 
 
 @pytest.mark.parametrize(("log", "waits", "is_lost"), [
@@ -128,10 +128,10 @@ def test_host_is_harmed_that_says_where_it_hangs_and_still_does(
 def test_a_host_that_cannot_be_asked_whether_it_hangs_is_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inquest, "Puppeteer", FakePuppeteer)
     monkeypatch.setattr(FakePuppeteer, "is_refused", True)
-    asked = host(FakeGuest(), log=STALL)
+    silent = host(FakeGuest(), log=STALL)
     with pytest.raises(ChannelError, match="membarrier: EINVAL"):
-        harm_to(asked, thorough=True)
-    assert not asked.vitals.harm
+        harm_to(silent, thorough=True)
+    assert not silent.vitals.harm
 
 
 def test_guest_that_panicked_is_harmed_and_its_last_words_are_told() -> None:
@@ -142,10 +142,10 @@ def test_guest_that_panicked_is_harmed_and_its_last_words_are_told() -> None:
 
 
 def test_guest_whose_qemu_was_to_end_is_not_and_one_whose_qemu_ended_by_itself_is() -> None:
-    asked, itself = FakeGuest(), FakeGuest()
-    asked.vitals.note_loss("its QEMU ended")
+    by_request, itself = FakeGuest(), FakeGuest()
+    by_request.vitals.note_loss("its QEMU ended")
     itself.vitals.note_loss("its QEMU ended", harm=True)
-    assert harm_to(host(asked), thorough=True) == []
+    assert harm_to(host(by_request), thorough=True) == []
     assert harm_to(host(itself), thorough=True) == ["guest protected: its QEMU ended\nall is well"]
 
 

@@ -38,12 +38,12 @@ def test_numbers_are_those_that_the_header_names_in_its_comments() -> None:
 
 
 def test_layouts_and_ioctls_follow_from_the_structures() -> None:
-    made = python(SMALL)
-    assert 'PAIR_LAYOUT = struct.Struct("<IIq")' in made
-    assert 'PAIRS_LAYOUT = struct.Struct("<QIIqIIq")' in made
-    assert "ASK = 0xC0285321\nGO = 0x5322\n" in made
-    assert "class Word(IntEnum):" in made
-    assert made.endswith("    YES = 1\n    NO = 2\n")
+    code = python(SMALL)
+    assert 'PAIR_LAYOUT = struct.Struct("<IIq")' in code
+    assert 'PAIRS_LAYOUT = struct.Struct("<QIIqIIq")' in code
+    assert "ASK = 0xC0285321\nGO = 0x5322\n" in code
+    assert "class Word(IntEnum):" in code
+    assert code.endswith("    YES = 1\n    NO = 2\n")
 
 
 @pytest.mark.parametrize("field", ["int first;", "\t__u16 first;", "\tstruct other first;", "\t__u64 first : 3;"])

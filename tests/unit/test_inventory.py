@@ -58,15 +58,20 @@ def faults(folder: Path, text: str) -> list[str]:
 def test_whole_inventory_is_read(tmp_path: Path) -> None:
     result = inventory.load(write(tmp_path, WHOLE)).machine
     assert result["here"] == Local(kind="emulated")
-    one, other = result["rack1-07"], result["other"]
-    assert isinstance(one, Remote)
+    machine, other = result["rack1-07"], result["other"]
+    assert isinstance(machine, Remote)
     assert isinstance(other, Remote)
-    assert (one.user, one.endpoint, one.boot, one.config) == ("root", ("10.1.0.7", 2200), Boot.GRUB, Config.OWN)
-    assert one.power is not None
-    assert one.power.cycle[0] == "ipmitool"
-    assert isinstance(one.console, IpmiConsole)
-    assert one.console.command[-2:] == ("sol", "activate")
-    assert (one.lease.seconds, other.lease.seconds) == (60, 180)
+    assert (machine.user, machine.endpoint, machine.boot, machine.config) == (
+        "root",
+        ("10.1.0.7", 2200),
+        Boot.GRUB,
+        Config.OWN,
+    )
+    assert machine.power is not None
+    assert machine.power.cycle[0] == "ipmitool"
+    assert isinstance(machine.console, IpmiConsole)
+    assert machine.console.command[-2:] == ("sol", "activate")
+    assert (machine.lease.seconds, other.lease.seconds) == (60, 180)
     assert (other.endpoint, other.expendable, other.boot) == (("other", 22), False, Boot.KEXEC)
     assert isinstance(other.console, NetConsole)
     assert other.console.parameter == "netconsole=@10.1.0.8/eth0,6666@10.1.0.1/"
@@ -127,14 +132,14 @@ def test_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
     assert "--inventory" in caught.value.hint
 
 
-@pytest.mark.parametrize("asked", ["rack1-07", "ssh://root@10.1.0.7:2200"])
-def test_machine_is_found_by_name_and_by_address(tmp_path: Path, asked: str) -> None:
-    name, machine = inventory.real_machine(write(tmp_path, WHOLE), asked)
+@pytest.mark.parametrize("host", ["rack1-07", "ssh://root@10.1.0.7:2200"])
+def test_machine_is_found_by_name_and_by_address(tmp_path: Path, host: str) -> None:
+    name, machine = inventory.real_machine(write(tmp_path, WHOLE), host)
     assert (name, machine.user) == ("rack1-07", "root")
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("host", "message"),
     [
         ("ssh://root@10.1.0.7", "not in the inventory"),  # the port is another one
         ("ssh://lab@10.1.0.7:2200", "not in the inventory"),
@@ -144,9 +149,9 @@ def test_machine_is_found_by_name_and_by_address(tmp_path: Path, asked: str) -> 
         ("here", "no machine to connect to"),
     ],
 )
-def test_machine_that_is_not_there_as_expendable_is_never_touched(tmp_path: Path, asked: str, message: str) -> None:
+def test_machine_that_is_not_there_as_expendable_is_never_touched(tmp_path: Path, host: str, message: str) -> None:
     with pytest.raises(UserInputError, match=message):
-        inventory.real_machine(write(tmp_path, WHOLE), asked)
+        inventory.real_machine(write(tmp_path, WHOLE), host)
 
 
 def test_default_is_below_the_users_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -89,11 +89,11 @@ def kernel_words(line: str) -> list[tuple[str, str]]:
 
 def grub_hands_on(words: list[str]) -> str:
     """What GRUB's "linux" makes of its arguments: grub_create_loader_cmdline() in its lib/cmdline.c."""
-    made = []
+    quoted = []
     for word in words:
         escaped = "".join(f"\\{c}" if c in "\\'\"" else c for c in word)
-        made.append(f'"{escaped}"' if " " in word else escaped)
-    return " ".join(made)
+        quoted.append(f'"{escaped}"' if " " in word else escaped)
+    return " ".join(quoted)
 
 
 ODD = [
@@ -121,11 +121,11 @@ def test_odd_words_reach_the_kernel_by_grub_as_they_are(machine: Machine, words:
     assert against(machine, "grub") == ""
     custom = machine.read("boot/grub/custom.cfg")
     (line,) = [line for line in custom.splitlines() if line.startswith("    linux ")]
-    _, image, *given = shlex.split(line)
+    _, image, *quoted = shlex.split(line)
     assert image == "/boot/sealproof/kernel"
     dropped = ("BOOT_IMAGE", "initrd", "quiet")
     expected = [word for word in kernel_words(f"{words} {OURS}") if word[0] not in dropped]
-    assert kernel_words(grub_hands_on(given)) == expected
+    assert kernel_words(grub_hands_on(quoted)) == expected
     check = shutil.which("grub-script-check")
     if check:
         subprocess.run([check, str(machine.root / "boot/grub/custom.cfg")], check=True, timeout=30)
@@ -457,9 +457,9 @@ def test_root_that_the_kernel_does_not_find_by_itself_needs_an_initramfs(
     machine.write("efi/loader/entries/debian.conf", "title Debian\n")
     machine.write("proc/cmdline", f"ro {root}\n")
     (machine.root / f"boot/initrd.img-{RELEASE}").unlink()
-    told = facts(machine)
+    answers = facts(machine)
     for how in Boot:
-        assert told[f"against_{how}"].startswith(f"no initramfs of Linux {RELEASE} is found") == needed
+        assert answers[f"against_{how}"].startswith(f"no initramfs of Linux {RELEASE} is found") == needed
     assert bool(against(machine, "kexec")) == needed
 
 
@@ -513,9 +513,9 @@ def test_kernel_under_test_boots_again_with_the_initramfs_of_the_machine_s_own(m
 )
 def test_machine_that_forgets_what_brings_it_back_is_refused(machine: Machine, mounts: str, message: str) -> None:
     machine.write("proc/mounts", mounts)
-    told = against(machine, "kexec")
-    assert told.startswith(message)
-    assert bool(told) == bool(message)
+    refusal = against(machine, "kexec")
+    assert refusal.startswith(message)
+    assert bool(refusal) == bool(message)
 
 
 TIMEOUT = """
@@ -575,7 +575,7 @@ def test_root_of_which_a_lean_kernel_knows_nothing_is_told(machine: Machine, roo
 
 
 @pytest.mark.parametrize(
-    ("state", "identity", "nowayout", "kept", "is_reported"),
+    ("state", "identity", "nowayout", "kexec_timeout", "is_reported"),
     [
         ("active", "iTCO_wdt", 1, "0", True),
         ("active", "i6300ESB timer", 0, "1min", True),  # KExecWatchdogSec= in systemd's system.conf
@@ -587,20 +587,24 @@ def test_root_of_which_a_lean_kernel_knows_nothing_is_told(machine: Machine, roo
     ],
 )
 def test_watchdog_that_runs_on_in_a_kernel_without_its_driver_is_told(
-    machine: Machine, state: str, identity: str, nowayout: int, kept: str, *, is_reported: bool
+    machine: Machine, state: str, identity: str, nowayout: int, kexec_timeout: str, *, is_reported: bool
 ) -> None:
-    stub(machine, "systemctl", f'[ "$2" != --property=KExecWatchdogUSec ] || echo "{kept}"')
+    stub(machine, "systemctl", f'[ "$2" != --property=KExecWatchdogUSec ] || echo "{kexec_timeout}"')
     for name, value in {"state": state, "identity": identity, "nowayout": nowayout, "timeout": 30}.items():
         machine.write(f"sys/class/watchdog/watchdog0/{name}", f"{value}\n")
     result = facts(machine)
     (*rest,) = obstacles(entry(config="lean"), result, OURS)
-    assert [one.problem for one in rest] == (
+    assert [obstacle.problem for obstacle in rest] == (
         [f"its hardware watchdog ({identity}, 30 s) runs on across kexec, and a lean kernel does not feed it"]
         if is_reported
         else []
     )
     assert not list(obstacles(entry(config="own"), result, OURS))
-    assert not [one for one in obstacles(entry(config="lean", boot="grub"), result, OURS) if "watchdog" in one.problem]
+    assert not [
+        obstacle
+        for obstacle in obstacles(entry(config="lean", boot="grub"), result, OURS)
+        if "watchdog" in obstacle.problem
+    ]
 
 
 def test_var_in_which_no_program_may_run_is_told_where_one_has_to(machine: Machine) -> None:

@@ -51,10 +51,10 @@ def in_place(store: Store) -> str:
 
 
 def test_a_change_is_built_and_handed_over(make: Any, tmp_path: Any) -> None:
-    one, request, store = make()
-    built = one.build({FILE: FAULT}, tmp_path / "log")
+    tree, request, store = make()
+    built = tree.build({FILE: FAULT}, tmp_path / "log")
     assert not built.same
-    entry = store.get_or_make("kernel", "abc", lambda folder: one.hand_over(folder, built.seconds))
+    entry = store.get_or_make("kernel", "abc", lambda folder: tree.hand_over(folder, built.seconds))
     result = build._kernel(entry, request)
     assert result.release == "6.12.7" and len(result.build_id) == 40
     assert result.image.is_file() and (result.build_tree / "Module.symvers").is_file()
@@ -62,27 +62,27 @@ def test_a_change_is_built_and_handed_over(make: Any, tmp_path: Any) -> None:
 
 
 def test_the_source_in_the_cache_keeps_its_text(make: Any, tmp_path: Any) -> None:
-    one, _, _ = make()
-    one.build({FILE: FAULT}, tmp_path / "log")
-    assert (one.tree / FILE).read_text() == PLAIN
+    tree, _, _ = make()
+    tree.build({FILE: FAULT}, tmp_path / "log")
+    assert (tree.tree / FILE).read_text() == PLAIN
 
 
 def test_code_that_is_the_same_is_told(make: Any, tmp_path: Any) -> None:
-    one, _, _ = make()
-    assert one.build({FILE: PLAIN + "/* nothing */\n"}, tmp_path / "log").same
-    assert not one.build({FILE: FAULT}, tmp_path / "log").same
+    tree, _, _ = make()
+    assert tree.build({FILE: PLAIN + "/* nothing */\n"}, tmp_path / "log").same
+    assert not tree.build({FILE: FAULT}, tmp_path / "log").same
 
 
 def test_the_next_change_finds_the_first_undone(make: Any, tmp_path: Any) -> None:
-    one, _, store = make()
-    one.build({FILE: FAULT}, tmp_path / "log")
-    assert one.build({"include/mm.h": "/* */\n"}, tmp_path / "log").same
+    tree, _, store = make()
+    tree.build({FILE: FAULT}, tmp_path / "log")
+    assert tree.build({"include/mm.h": "/* */\n"}, tmp_path / "log").same
     assert in_place(store) == PLAIN
 
 
 def test_what_a_killed_run_has_left_is_undone(make: Any, tmp_path: Any) -> None:
-    one, _, store = make()
-    one.build({FILE: FAULT, "mm/new.c": "int x;\n"}, tmp_path / "log")
+    tree, _, store = make()
+    tree.build({FILE: FAULT, "mm/new.c": "int x;\n"}, tmp_path / "log")
     again, _, _ = make()
     assert in_place(store) == PLAIN
     assert not (store.root / "kept/stock/source/mm/new.c").exists()
@@ -101,10 +101,10 @@ def test_it_is_made_once_and_anew_for_another_kernel(make: Any, tree: Any, store
 
 
 def test_a_change_that_does_not_compile_is_told_and_undone(make: Any, tmp_path: Any) -> None:
-    one, _, store = make()
+    tree, _, store = make()
     with pytest.raises(KernelError, match="does not build"):
-        one.build({FILE: "int memory = ;\n"}, tmp_path / "log")
-    assert one.build({"include/mm.h": "/* */\n"}, tmp_path / "log").same
+        tree.build({FILE: "int memory = ;\n"}, tmp_path / "log")
+    assert tree.build({"include/mm.h": "/* */\n"}, tmp_path / "log").same
     assert in_place(store) == PLAIN
 
 

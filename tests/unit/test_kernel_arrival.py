@@ -214,10 +214,10 @@ def test_a_binary_change_without_its_content_is_refused(work: Work) -> None:
         work.load()
 
 
-@pytest.mark.parametrize("known", [False, True])
-def test_a_submodule_is_refused_as_a_patch_has_only_its_name(work: Work, *, known: bool) -> None:
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_submodule_is_refused_as_a_patch_has_only_its_name(work: Work, *, was_there: bool) -> None:
     """GNU patch would write the commit's name into a file."""
-    for commit in ("1" * 40, "2" * 40)[: 1 + known]:
+    for commit in ("1" * 40, "2" * 40)[: 1 + was_there]:
         git(work.tree, "update-index", "--add", "--cacheinfo", f"160000,{commit},drivers/mine")
         git(work.tree, "commit", "-qm", "mine")
     work.put("a.patch", git(work.tree, "format-patch", "-1", "--stdout"))

@@ -102,9 +102,14 @@ def test_a_kernel_says_what_it_is_and_keeps_what_modules_need(make: Callable[...
     assert len(kernel.build_id) == 40
     assert kernel.image.is_file()
     assert "CONFIG_KVM_AMD=y\n" in kernel.config.read_text()
-    kept = {str(path.relative_to(kernel.build_tree.parent)) for path in kernel.build_tree.parent.rglob("*")}
-    assert {"include/mm.h", "scripts/kconfig/merge_config.sh", "build/Module.symvers", "build/scripts/tool"} <= kept
-    assert not {"mm", "mm/memory.c", "build/mm", "build/mm/memory.o"} & kept
+    all_paths = {str(path.relative_to(kernel.build_tree.parent)) for path in kernel.build_tree.parent.rglob("*")}
+    assert {
+        "include/mm.h",
+        "scripts/kconfig/merge_config.sh",
+        "build/Module.symvers",
+        "build/scripts/tool",
+    } <= all_paths
+    assert not {"mm", "mm/memory.c", "build/mm", "build/mm/memory.o"} & all_paths
     assert (store.root / "kernel" / kernel.key / "build.log").is_file()
     assert names(store.root / "logs") == []
 
@@ -298,17 +303,17 @@ def test_a_build_expects_what_the_newest_of_its_size_took(store: Store, tmp_path
         file.write_text("".join(f"CONFIG_N{number}=y\n" for number in range(options)))
         return file
 
-    def note_build(key: str, options: int, lines: int, seconds: float, made: float) -> None:
+    def note_build(key: str, options: int, lines: int, seconds: float, moment: float) -> None:
         entry = store.root / "kernel" / key
         (entry / "source/build").mkdir(parents=True)
         config(options).rename(entry / "source/build/.config")
         (entry / "kernel.json").write_text(json.dumps({"lines": lines, "seconds": seconds}))
-        os.utime(entry / "kernel.json", (made, made))
+        os.utime(entry / "kernel.json", (moment, moment))
 
     assert build._expect_duration(store, config(100))[1] is None
-    note_build("old", 100, 200, 20.0, made=1)
-    note_build("new", 102, 204, 10.2, made=2)
-    note_build("large", 1000, 3000, 600.0, made=3)
+    note_build("old", 100, 200, 20.0, moment=1)
+    note_build("new", 102, 204, 10.2, moment=2)
+    note_build("large", 1000, 3000, 600.0, moment=3)
     (store.root / "kernel/being-removed").mkdir()
     assert build._expect_duration(store, config(100)) == (200, pytest.approx(10.0))
     assert build._expect_duration(store, config(800)) == (2400, pytest.approx(480.0))

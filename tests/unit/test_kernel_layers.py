@@ -136,6 +136,6 @@ def test_layers_on_demand_follow_the_base_and_the_series_comes_last(tmp_path: Pa
 
 
 def test_every_fragment_of_the_project_can_be_read_and_is_used() -> None:
-    known = {*layers.BASE, *layers.ON_OWN, *(layer.value for layer in Layer)}
-    assert {file.stem for file in layers.FOLDER.glob("*.config")} == known
+    stems = {*layers.BASE, *layers.ON_OWN, *(layer.value for layer in Layer)}
+    assert {file.stem for file in layers.FOLDER.glob("*.config")} == stems
     assert layers.wishes(sorted(layers.FOLDER.glob("*.config")), "6.12.117")

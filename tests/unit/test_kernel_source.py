@@ -80,18 +80,18 @@ def test_a_tree_gives_release_and_content_without_build_products(
 
 @pytest.mark.parametrize("make", [make_tree, make_git])
 def test_identity_follows_the_content_alone(tmp_path: Path, store: Store, make: Callable[[Path], Path]) -> None:
-    one, two = make(tmp_path / "one"), make(tmp_path / "two")
-    first = source.resolve(one, store).identity
-    assert source.resolve(two, store).identity == first
+    first_tree, second_tree = make(tmp_path / "one"), make(tmp_path / "two")
+    first = source.resolve(first_tree, store).identity
+    assert source.resolve(second_tree, store).identity == first
     records = {first}
-    (one / "mm/memory.c").write_text("int changed;\n")
-    records.add(source.resolve(one, store).identity)
-    (one / "mm/new.c").write_text("int new;\n")
-    records.add(source.resolve(one, store).identity)
-    (one / "mm/tool.sh").chmod(0o644)
-    records.add(source.resolve(one, store).identity)
-    (one / "mm/link.c").unlink()
-    records.add(source.resolve(one, store).identity)
+    (first_tree / "mm/memory.c").write_text("int changed;\n")
+    records.add(source.resolve(first_tree, store).identity)
+    (first_tree / "mm/new.c").write_text("int new;\n")
+    records.add(source.resolve(first_tree, store).identity)
+    (first_tree / "mm/tool.sh").chmod(0o644)
+    records.add(source.resolve(first_tree, store).identity)
+    (first_tree / "mm/link.c").unlink()
+    records.add(source.resolve(first_tree, store).identity)
     assert len(records) == 5
 
 

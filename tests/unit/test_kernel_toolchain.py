@@ -25,13 +25,13 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
 
-    def put(*names: str) -> Path:
+    def install(*names: str) -> Path:
         for name in names:
             (folder / name).write_text(f"#!/bin/sh\necho '{name} version 1'; echo more\n")
             (folder / name).chmod(0o755)
         return folder
 
-    return put
+    return install
 
 
 @pytest.mark.parametrize(

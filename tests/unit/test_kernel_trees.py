@@ -136,10 +136,10 @@ def test_what_a_build_left_in_a_tree_is_left_out(
 
 
 @pytest.mark.parametrize(
-    "left", [(".config",), (".config", "include/config/auto.conf", "include/generated/autoconf.h")]
+    "extra", [(".config",), (".config", "include/config/auto.conf", "include/generated/autoconf.h")]
 )
-def test_a_committed_configuration_or_header_is_left_out(tmp_path: Path, take: Taken, left: str) -> None:
-    tree = commit(build_in_place(make_tree(tmp_path / "tree")), *left)
+def test_a_committed_configuration_or_header_is_left_out(tmp_path: Path, take: Taken, extra: str) -> None:
+    tree = commit(build_in_place(make_tree(tmp_path / "tree")), *extra)
     assert names(take(tree)) == SOURCES
 
 
@@ -272,10 +272,10 @@ def test_a_deleted_file_and_one_in_place_of_a_folder(tmp_path: Path, take: Taken
 @pytest.mark.parametrize("setting", [("core.autocrlf", "true"), ("core.fileMode", "false"), ("core.symlinks", "false")])
 def test_settings_of_a_repository_change_no_content(tmp_path: Path, take: Taken, setting: str) -> None:
     tree = commit(make_tree(tmp_path / "tree"))
-    taken = everything(take(tree))
+    content = everything(take(tree))
     first = take.identity
     git(tree, "config", *setting)
-    assert everything(take(tree)) == taken
+    assert everything(take(tree)) == content
     assert take.identity == first
 
 
@@ -376,13 +376,13 @@ def test_what_a_link_leads_to_outside_of_the_tree_is_part_of_it(tmp_path: Path, 
     (tree / "drivers").mkdir()
     (tree / "drivers/mine").symlink_to(mine)
     (tree / "mm/mine.c").symlink_to(mine / "mine.c")
-    taken = take(tree)
+    copy = take(tree)
     first = take.identity
-    assert (taken / "mm/mine.c").read_text() == (taken / "drivers/mine/mine.c").read_text() == "one"
-    assert not (taken / "mm/mine.c").is_symlink()
-    assert (taken / "drivers/mine/again.c").readlink() == Path("mine.c")
+    assert (copy / "mm/mine.c").read_text() == (copy / "drivers/mine/mine.c").read_text() == "one"
+    assert not (copy / "mm/mine.c").is_symlink()
+    assert (copy / "drivers/mine/again.c").readlink() == Path("mine.c")
     for link in ("again.c", "absolute.c", "mm.h"):
-        assert (taken / "drivers/mine" / link).resolve().is_relative_to(taken)
+        assert (copy / "drivers/mine" / link).resolve().is_relative_to(copy)
     (mine / "mine.c").write_text("two")
     assert (take(tree) / "drivers/mine/mine.c").read_text() == "two"
     assert take.identity != first
@@ -392,9 +392,9 @@ def test_a_tree_of_links_is_taken_by_what_they_lead_to(tmp_path: Path, take: Tak
     """As ``cp -rs`` and lndir make it."""
     tree = make_tree(tmp_path / "tree")
     subprocess.run(["cp", "-rs", str(tree), str(tmp_path / "links")], check=True)
-    taken = take(tmp_path / "links")
-    assert names(taken) == SOURCES
-    assert not (taken / "Makefile").is_symlink()
+    copy = take(tmp_path / "links")
+    assert names(copy) == SOURCES
+    assert not (copy / "Makefile").is_symlink()
     first = take.identity
     (tree / "mm/memory.c").write_text("changed\n")
     assert (take(tmp_path / "links") / "mm/memory.c").read_text() == "changed\n"
@@ -406,8 +406,8 @@ def test_links_that_lead_nowhere_in_a_circle_or_back_stay_links(tmp_path: Path, 
     links = {"circle": "circle", "nowhere": "/no/such/file", "back": "..", "self": ".", "whole": str(tree), "root": "/"}
     for name, target in links.items():
         (tree / "mm" / name).symlink_to(target)
-    taken = take(tree)
-    assert {name: str((taken / "mm" / name).readlink()) for name in links} == {**links, "whole": ".."}
+    copy = take(tree)
+    assert {name: str((copy / "mm" / name).readlink()) for name in links} == {**links, "whole": ".."}
 
 
 def test_a_link_to_a_tree_is_that_tree(tmp_path: Path, take: Taken) -> None:
@@ -439,13 +439,13 @@ def test_a_tree_and_its_files_may_have_any_name(
     tree = make_tree(tmp_path / odd)
     (tree / "mm" / f"{odd}.c").write_text("odd")
     make(tree)
-    taken = take(tree)
-    assert names(taken) == {*SOURCES, f"mm/{odd}.c"}
+    copy = take(tree)
+    assert names(copy) == {*SOURCES, f"mm/{odd}.c"}
     assert take.description.isprintable()
     assert take.description.encode()
     (tree / "mm/memory.c").write_text("changed\n")
     again = take(tree)
-    assert (again / "mm" / f"{odd}.c").samefile(taken / "mm" / f"{odd}.c")
+    assert (again / "mm" / f"{odd}.c").samefile(copy / "mm" / f"{odd}.c")
     packed = tmp_path / f"{odd}.tar.gz"
     with tarfile.open(packed, "w:gz") as out:
         out.add(tree, odd)
@@ -545,7 +545,7 @@ def test_a_file_that_has_not_changed_is_read_once(tmp_path: Path, take: Taken, m
     read: list[str] = []
     real = source.tree._content
     monkeypatch.setattr(
-        "host_setup.kernel.tree._content", lambda found: read.append(Path(found.path).name) or real(found)
+        "host_setup.kernel.tree._content", lambda entry: read.append(Path(entry.path).name) or real(entry)
     )
     take(tree)
     assert read == ["memory.c"]
@@ -660,9 +660,9 @@ def test_a_tarball_of_folders_that_nobody_may_write_to(tmp_path: Path, take: Tak
     tarball = tmp_path / "linux.tar"
     with tarfile.open(tarball, "w") as out:
         out.add(make_tree(tmp_path / "tree"), "linux", filter=readable_alone)
-    taken = take(tarball)
-    assert (taken / "mm").stat().st_mode & 0o200
-    assert (taken / "mm/memory.c").stat().st_mode & 0o200
+    copy = take(tarball)
+    assert (copy / "mm").stat().st_mode & 0o200
+    assert (copy / "mm/memory.c").stat().st_mode & 0o200
 
 
 def test_an_archive_of_another_kind_is_one_line(tmp_path: Path, take: Taken) -> None:

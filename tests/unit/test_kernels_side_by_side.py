@@ -90,9 +90,9 @@ class Children:
 
     def run(self, argv: Sequence[str]) -> int:
         self.argv.append(argv)
-        status, made = self._of(argv[argv.index("--kernel") + 1])
-        if made is not None:
-            write(Path(argv[argv.index("--reports") + 1]), made)
+        status, report = self._of(argv[argv.index("--kernel") + 1])
+        if report is not None:
+            write(Path(argv[argv.index("--reports") + 1]), report)
         return status
 
 

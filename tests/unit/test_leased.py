@@ -142,7 +142,7 @@ def far(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
 
 
 def entry(**more: Any) -> Remote:
-    said = {
+    fields = {
         "kind": "ssh",
         "address": "root@far",
         "host_key": "ssh-ed25519 AAAA",
@@ -151,7 +151,7 @@ def entry(**more: Any) -> Remote:
         "limits": {"boot": 10},
         **more,
     }
-    return Remote.model_validate(said)
+    return Remote.model_validate(fields)
 
 
 @pytest.fixture
@@ -344,7 +344,7 @@ def test_words_of_the_kernel_have_netconsole_and_the_machine_s_own(
     leased = lease(console=console, command_line="console=ttyS1")
     provision(leased, tmp_path)
     leased.boot()
-    (order,) = [said for said in far.said if said.startswith("boot")]
+    (order,) = [line for line in far.said if line.startswith("boot")]
     assert "panic=10" in order
     assert order.endswith("netconsole=@10.0.0.2/eth0,6666@10.0.0.1/ console=ttyS1")
     leased.restore()

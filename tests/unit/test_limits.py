@@ -45,9 +45,9 @@ class Root:
     def bounds(self) -> dict[str, tuple[int, int]]:
         """Group -> its limit, and what is used of it."""
         return {
-            str(one.group.relative_to(self.folder)): (one.limit, one.used)
-            for one in self.limits().memory
-            if one.limit < 1 << 50
+            str(memory_limit.group.relative_to(self.folder)): (memory_limit.limit, memory_limit.used)
+            for memory_limit in self.limits().memory
+            if memory_limit.limit < 1 << 50
         }
 
 
@@ -186,7 +186,7 @@ HIERARCHIES = {
 
 @pytest.mark.parametrize("controller", HIERARCHIES)
 def test_real_group_of_this_machine(controller: str) -> None:
-    version1, version2, value, ask, told = HIERARCHIES[controller]
+    version1, version2, value, ask, answer = HIERARCHIES[controller]
     top = next((place for place in limits._groups(Path("/"), controller)), None)
     assert top is not None
     group = top / f"sealproof-test-{os.getpid()}"
@@ -201,6 +201,6 @@ def test_real_group_of_this_machine(controller: str) -> None:
         file.write_text(str(value))
         inside = f'echo $$ > {group}/cgroup.procs && exec {sys.executable} -c "{ASKED}{ask}"'
         done = subprocess.run(["sh", "-c", inside], cwd=PROJECT, capture_output=True, text=True, check=False)
-        assert done.stdout.strip() == str(told), done.stderr
+        assert done.stdout.strip() == str(answer), done.stderr
     finally:
         group.rmdir()

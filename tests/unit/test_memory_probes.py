@@ -45,7 +45,7 @@ def test_a_chain_makes_its_calls_and_stores_what_they_returned() -> None:
         call("close", -1),
         call("pread64", read, ctypes.addressof(text), 1, 0),
     ]
-    execute(b"".join(one.code(place) for one, place in zip(calls, places, strict=True)))
+    execute(b"".join(call.code(place) for call, place in zip(calls, places, strict=True)))
     assert os.read(read, 100) == text.raw
     assert list(results) == [os.getpid(), len(text), -errno.EBADF, -errno.ESPIPE]
     os.close(read)
@@ -81,8 +81,8 @@ class OurselvesAsPuppet:
     def run(self, code: bytes, **registers: int) -> Done:
         moves = {"rdi": "48bf", "rsi": "48be", "rdx": "48ba", "r8": "49b8", "r9": "49b9"}
         sets = b"".join(bytes.fromhex(moves[name]) + value.to_bytes(8, "little") for name, value in registers.items())
-        kept, back = bytes.fromhex("4154415541564157"), bytes.fromhex("415f415e415d415c")  # push, pop r12 to r15
-        execute(kept + sets + code + back)
+        save, restore = bytes.fromhex("4154415541564157"), bytes.fromhex("415f415e415d415c")  # push, pop r12 to r15
+        execute(save + sets + code + restore)
         return Done(returned=0)
 
 

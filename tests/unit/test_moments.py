@@ -38,9 +38,9 @@ def test_private_content_that_is_mapped_at_one_moment_is_wrong() -> None:
 
 
 def test_content_that_was_never_found_proves_nothing() -> None:
-    gone = [Moment(0.1, NOBODY, NOBODY, NOBODY)] * MOMENTS
-    assert wrong_checks(gone, private=True) == ["frames with the content, at one moment or another"]
-    assert wrong_checks(gone[1:], private=True) == [
+    moments = [Moment(0.1, NOBODY, NOBODY, NOBODY)] * MOMENTS
+    assert wrong_checks(moments, private=True) == ["frames with the content, at one moment or another"]
+    assert wrong_checks(moments[1:], private=True) == [
         "moments at which the host stood still",
         "frames with the content, at one moment or another",
     ]

@@ -140,9 +140,9 @@ def test_an_equivalence_names_its_line(tmp_path: Path) -> None:
     ],
 )
 def test_the_exit_status_is_the_verdict(verdicts: Any, status: Any) -> None:
-    asked = [fault(str(number)) for number in range(len(verdicts))]
+    faults = [fault(str(number)) for number in range(len(verdicts))]
     lines = [line(verdict, str(number)) for number, verdict in enumerate(verdicts) if verdict]
-    assert command.exit_status(asked, lines) == status
+    assert command.exit_status(faults, lines) == status
 
 
 def test_the_table_has_each_fault_and_who_names_it() -> None:
@@ -258,15 +258,15 @@ def test_every_claim_has_its_test() -> None:
 
 
 def test_every_hint_is_about_claims_that_there_are() -> None:
-    known = tuple(claim_tests(PROJECT))
+    claims = tuple(claim_tests(PROJECT))
     for hint in hints():
         for pattern in hint.claims:
-            assert fnmatch.filter(known, pattern), pattern
+            assert fnmatch.filter(claims, pattern), pattern
 
 
 def test_claims_about_a_place_come_first() -> None:
-    known = tuple(claim_tests(PROJECT))
-    first = Order(known, hints()).first(fault(places=(("mm/ksm.c", 7),)))
+    claims = tuple(claim_tests(PROJECT))
+    first = Order(claims, hints()).first(fault(places=(("mm/ksm.c", 7),)))
     assert first[0] == "host_cannot_confirm_a_guess_of_private_page_by_ksm" and len(first) < 10
 
 
@@ -289,13 +289,13 @@ def test_what_must_name_a_fault_is_tried_first() -> None:
 
 @pytest.mark.parametrize("folder", [path for path in FOLDER.iterdir() if path.is_dir()], ids=lambda path: path.name)
 def test_faults_by_hand_name_claims_that_there_are(folder: Path) -> None:
-    known = claim_tests(PROJECT)
+    all_claims = claim_tests(PROJECT)
     files = sorted(folder.glob("*.patch"))
     assert files
     for file in files:
         head = file.read_text().partition("diff --git")[0]
         claims = [row.removeprefix("Claim: ") for row in head.splitlines() if row.startswith("Claim: ")]
-        assert claims and not set(claims) - known.keys(), file.name
+        assert claims and not set(claims) - all_claims.keys(), file.name
 
 
 # --- what a run has left ----------------------------------------------------------------------------------------------

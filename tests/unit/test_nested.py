@@ -35,8 +35,8 @@ def nested_spec(extension: str = "svm", processor: str = "Some CPU") -> Emulated
 @pytest.mark.parametrize("extension", ["svm", "vmx"])
 def test_nested_host_is_chosen_by_auto_where_it_works(tmp_path: Path, extension: str) -> None:
     machine = look_at(tmp_path, extension)
-    for asked in ("auto", "nested"):
-        chosen = accelerator(asked, None, machine)
+    for option in ("auto", "nested"):
+        chosen = accelerator(option, None, machine)
         assert (chosen.kind, chosen.processor) == (HostKind.NESTED, "Some CPU")
         assert chosen.cpu == f"host,{extension}=on,enforce=on"
     assert accelerator("emulated", None, machine) is EMULATION

@@ -68,10 +68,10 @@ def test_each_night_leaves_series_contract_and_tests_that_fit(world: World, monk
         assert len(series.load(str(world.folder / FAULTY)).patches) == ours + 3 * (5 <= number < 9)
         assert len(series.load(str(world.folder / PLAIN)).patches) == (number == 17)
         assert (str((world.folder / "linux").readlink()) == "/newer.tar.xz") is (number >= 10)
-        known = load_contract(world.project / "tests_e2e/contract")
+        contract = load_contract(world.project / "tests_e2e/contract")
         tests = {name for name in claim_tests(world.project) if "as_seeded" in name}
         assert len(tests) == 4
-        assert all(known.find(name) for name in tests)
+        assert all(contract.find(name) for name in tests)
 
 
 def test_the_fault_is_named_by_the_claims_that_are_tried(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Fake
 
 def judge_with(world: FakeWorld, status: int = 0) -> list[str]:
     judge = Judge(world)
-    return [one.partition(":")[0] for one in judge.night(2, status)]
+    return [fault.partition(":")[0] for fault in judge.night(2, status)]
 
 
 def test_a_night_that_is_as_it_was_seeded_has_no_fault(fake: tuple[FakeWorld, Nights]) -> None:
@@ -163,8 +163,8 @@ def test_each_command_that_says_something_else_is_a_fault(fake: tuple[FakeWorld,
     nights.night()
     assert judge_with(world, 1) == ["exit status 1, not 0"]
     world.said = {"compare": (1, "regressed       guest_works\n"), "summary": (1, "1 regression")}
-    told = judge_with(world)
-    assert told == ["history summary", "history summary", "history compare", "history compare"]
+    faults = judge_with(world)
+    assert faults == ["history summary", "history summary", "history compare", "history compare"]
 
 
 def test_what_the_commands_print_is_read() -> None:

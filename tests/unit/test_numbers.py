@@ -63,7 +63,7 @@ def test_each_command_refuses_what_it_cannot_work_with(
     parser: argparse.ArgumentParser, words: str, wrong: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for text in wrong:
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as caught:
             parser.parse_args(f"{words}={text}".split(" "))
-        assert ended.value.code == 2
+        assert caught.value.code == 2
         assert "is not a" in capsys.readouterr().err

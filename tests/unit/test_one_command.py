@@ -125,10 +125,10 @@ def test_outside_the_checkout_a_relative_path_is_not_misread(checkout: Checkout,
 def test_the_next_step_outside_the_checkout_can_be_pasted(checkout: Checkout, tmp_path: Path, name: str) -> None:
     checkout.folder.rename(tmp_path / name)
     (tmp_path / "elsewhere").mkdir()
-    said = checkout.run("verify", "report.tar", cwd=tmp_path / "elsewhere", command=str(tmp_path / name / "sealproof"))[
-        1
-    ]
-    step = said.partition("next: ")[2].strip()
+    output = checkout.run(
+        "verify", "report.tar", cwd=tmp_path / "elsewhere", command=str(tmp_path / name / "sealproof")
+    )[1]
+    step = output.partition("next: ")[2].strip()
     assert subprocess.check_output(["sh", "-c", f"{step} && pwd"], text=True).strip() == str(tmp_path / name)
 
 
@@ -240,10 +240,10 @@ def test_bench_does_not_pass_over_an_option(words: list[str], capsys: pytest.Cap
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "verify"])
 def test_an_empty_path_is_not_the_folder_here(name: str) -> None:
     for action in find(name).options_parser()._actions:
-        made: object = None
+        value: object = None
         with contextlib.suppress(argparse.ArgumentTypeError, ValueError):  # it is no path, but a number or a name
-            made = action.type("x") if callable(action.type) else None
-        if isinstance(made, Path) and callable(action.type):
+            value = action.type("x") if callable(action.type) else None
+        if isinstance(value, Path) and callable(action.type):
             with pytest.raises(argparse.ArgumentTypeError, match="the path is empty"):
                 action.type("")
 
@@ -383,8 +383,8 @@ def test_verify_compares_what_is_sound_byte_for_byte(
     key.touch()
     archive = tmp_path / "report.tar"
     (tmp_path / "record.json").write_text("{}")
-    with tarfile.open(archive, "w") as made:
-        made.add(tmp_path / "record.json", "run/record.json")
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tmp_path / "record.json", "run/record.json")
     calls.clear()
     assert verify.main([str(archive)]) == expected
     assert calls[0] == ("verifier", ["--contract", contract, "--key", str(key), str(archive)])

@@ -77,10 +77,10 @@ def replaced_commit(project: Path) -> None:
 
 def replaced_object(project: Path) -> None:
     """The file in which git keeps a folder of the commit holds another folder."""
-    old, path = said(project, "rev-parse", "HEAD:signoff"), project / "signoff/verdict.py"
+    old, path = git_output(project, "rev-parse", "HEAD:signoff"), project / "signoff/verdict.py"
     path.write_text("PASS")
     git(project, "add", ".")
-    new = said(project, "rev-parse", f"{said(project, 'write-tree')}:signoff")
+    new = git_output(project, "rev-parse", f"{git_output(project, 'write-tree')}:signoff")
     objects = project / ".git/objects"
     (objects / old[:2] / old[2:]).chmod(0o644)
     (objects / old[:2] / old[2:]).write_bytes((objects / new[:2] / new[2:]).read_bytes())
@@ -95,7 +95,7 @@ def linked(project: Path) -> None:
     git(project, "update-index", "--skip-worktree", "signoff/verdict.py")
 
 
-def said(project: Path, *words: str) -> str:
+def git_output(project: Path, *words: str) -> str:
     done = subprocess.run(["git", "-C", str(project), *words], check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
@@ -122,7 +122,7 @@ def test_what_python_or_pytest_would_find_is_in_no_commit(project: Path, more: s
     (project / ".git/info/exclude").write_text("*.py\n*.so\n*.pyc\n")
     (project / more).parent.mkdir(exist_ok=True)
     (project / more).write_text("x")
-    assert not said(project, "status", "--porcelain")
+    assert not git_output(project, "status", "--porcelain")
     assert not ourselves.are_committed(project, ourselves.files_of(project))
 
 
@@ -170,13 +170,15 @@ def test_byte_code_that_is_not_of_its_source_is_told(tmp_path: Path, by: str) ->
         of = digest or struct.pack("<LL", int(stat.st_mtime), stat.st_size)
         path.write_bytes(importlib.util.MAGIC_NUMBER + struct.pack("<L", flags) + of + marshal.dumps(code))
 
-    made = (
-        ourselves._rewritten if by == "pytest" else lambda one: compile(one.read_text(), one, "exec", dont_inherit=True)
+    compiled = (
+        ourselves._rewritten
+        if by == "pytest"
+        else lambda path: compile(path.read_text(), path, "exec", dont_inherit=True)
     )
     assert ourselves.other_byte_code([module]) == []
-    lay(made(source))
+    lay(compiled(source))
     assert ourselves.other_byte_code([module]) == []
-    lay(made(other))
+    lay(compiled(other))
     assert ourselves.other_byte_code([module]) == [str(source)]
     os.utime(source, (1, 1))
     assert ourselves.other_byte_code([module]) == []
@@ -184,7 +186,7 @@ def test_byte_code_that_is_not_of_its_source_is_told(tmp_path: Path, by: str) ->
     for flags, digest, code, wrong in (
         (3, now, source, []), (3, now, other, [str(source)]), (3, before, other, []), (1, before, other, [str(source)]),
     ):  # fmt: skip
-        lay(made(code), flags, digest)
+        lay(compiled(code), flags, digest)
         assert ourselves.other_byte_code([module]) == wrong
 
 
@@ -207,11 +209,11 @@ def test_what_git_ignores_is_listed_where_it_may_decide(project: Path, more: str
     assert more in names(ourselves.files_of(project))
 
 
-@pytest.mark.parametrize("made", ["reports/x/a.py", ".venv/lib/a.py", "signoff/__pycache__/a.pyc", "notes.txt"])
-def test_what_decides_nothing_is_not_listed(project: Path, made: str) -> None:
-    (project / made).parent.mkdir(parents=True, exist_ok=True)
-    (project / made).write_text("x")
-    assert made not in names(ourselves.files_of(project))
+@pytest.mark.parametrize("name", ["reports/x/a.py", ".venv/lib/a.py", "signoff/__pycache__/a.pyc", "notes.txt"])
+def test_what_decides_nothing_is_not_listed(project: Path, name: str) -> None:
+    (project / name).parent.mkdir(parents=True, exist_ok=True)
+    (project / name).write_text("x")
+    assert name not in names(ourselves.files_of(project))
 
 
 def test_without_git_all_files_are_listed(project: Path) -> None:
@@ -234,9 +236,9 @@ def install(folder: Path, name: str, code: bytes) -> Distribution:
 
 
 def test_packages_are_named_with_version_and_the_hash_of_their_files(tmp_path: Path) -> None:
-    one = install(tmp_path, "one", b"1")
+    package_folder = install(tmp_path, "one", b"1")
     record = hashlib.sha256((tmp_path / "one-1.0.dist-info" / "RECORD").read_bytes()).hexdigest()
-    python, package = ourselves.packages([one]).splitlines()
+    python, package = ourselves.packages([package_folder]).splitlines()
     assert "  python==" in python
     assert package == f"{record}  one==1.0"
 

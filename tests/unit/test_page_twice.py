@@ -27,14 +27,14 @@ def test_the_words_are_the_same() -> None:
     assert {str(tier): (tier.proves, tier.does_not_prove) for tier in Tier} == words.TIERS
     assert {str(kind): text for kind, text in page._KINDS.items()} == words.KINDS
     assert {str(fate): text for fate, text in page._FATES.items()} == words.FATES_MEAN
-    assert {str(one): text for one, text in page.STATUS_MEANING.items()} == words.MEANING
-    assert [str(one) for one in page._FATES] == list(words.FATES_MEAN)
+    assert {str(word): text for word, text in page.STATUS_MEANING.items()} == words.MEANING
+    assert [str(word) for word in page._FATES] == list(words.FATES_MEAN)
 
 
 def test_the_table_of_threats_is_the_same() -> None:
-    ours = [(one.part, one.words, tuple(map(str, one.classes)), one.names, one.writes, one.note)
-            for one in threats._THREATS]  # fmt: skip
-    theirs = [(part, *one) for part, each in verifiers_threats.PARTS.items() for one in each]
+    ours = [(threat.part, threat.words, tuple(map(str, threat.classes)), threat.names, threat.writes, threat.note)
+            for threat in threats._THREATS]  # fmt: skip
+    theirs = [(part, *threat) for part, each in verifiers_threats.PARTS.items() for threat in each]
     assert ours == theirs
 
 
@@ -69,6 +69,6 @@ def test_each_form_of_a_report_is_made_anew(tmp_path: Path, story: dict[str, Any
 def test_bytes_that_are_no_text_are_not_taken_for_their_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verifiers_page, "render_page", lambda _: "<p>\\xff</p>")
     tree = SimpleNamespace(read=lambda name: b"<p>\xff</p>" if name == "signoff.html" else b"")
-    told: Any = SimpleNamespace(run=SimpleNamespace(tree=tree))
-    _, fault = verifiers_page.page(told)  # the first is of the style
+    derivation: Any = SimpleNamespace(run=SimpleNamespace(tree=tree))
+    _, fault = verifiers_page.page(derivation)  # the first is of the style
     assert fault.startswith("signoff.html: line 1 is")

@@ -36,8 +36,8 @@ def test_a_folder_that_is_gone_is_told_as_another_folder_is(tmp_path: Path) -> N
     """In two lines, behind the one of sh itself."""
     script = f"cd {tmp_path} && rmdir {tmp_path} && exec {PROJECT}/sealproof doctor"
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
-    said = [line for line in done.stderr.splitlines() if not line.startswith("sh: ")]
-    assert (done.returncode, len(said), said[0]) == (
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("sh: ")]
+    assert (done.returncode, len(lines), lines[0]) == (
         2,
         2,
         "sealproof: this is not the checkout, to which all paths are relative",
@@ -97,7 +97,7 @@ def test_a_path_that_this_user_may_not_see_is_a_wrong_option(monkeypatch: pytest
 @pytest.mark.parametrize("words", [["merge", "{}"], ["merge", ".", "--reports", "{}"], ["speedup", "{}"]])
 def test_a_command_says_so_in_one_line(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as caught:
         fleet.main([word.format(tmp_path / "loop") for word in words])
-    assert ended.value.code == 2
+    assert caught.value.code == 2
     assert "Too many levels of symbolic links" in capsys.readouterr().err

@@ -157,11 +157,11 @@ def test_program_that_is_not_there_is_told(parts: Parts) -> None:
 
 
 def test_what_it_holds_is_listed_beside_it(parts: Parts) -> None:
-    made = parts.payload()
-    listed = (made.image.parent / LIST).read_text()
+    payload = parts.payload()
+    listed = (payload.image.parent / LIST).read_text()
     assert f"{hashlib.sha256(b'kernel').hexdigest()}  guest/bzImage\n" in listed
     assert f"{hashlib.sha256(b'all of them').hexdigest()}  programs/sealproof\n" in listed
     assert "  programs/nonce\n" in listed
-    modules = (made.image.parent / MODULES_LIST).read_text().splitlines()
+    modules = (payload.image.parent / MODULES_LIST).read_text().splitlines()
     assert f"{hashlib.sha256(b'canary').hexdigest()}  guest_canary.ko" in modules
     assert len(modules) == 7

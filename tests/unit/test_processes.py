@@ -66,8 +66,8 @@ def run(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
     (tmp_path / "tree.sh").write_text(TREE.format(folder=shlex.quote(str(tmp_path))))
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(what: str) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, "-c", RUN, what, str(tmp_path)]
+    def start(case: str) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, "-c", RUN, case, str(tmp_path)]
         started.append(subprocess.Popen(argv, cwd=PROJECT, stderr=subprocess.DEVNULL))
         return started[-1]
 

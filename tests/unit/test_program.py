@@ -66,16 +66,16 @@ def test_command_ends_with_its_status_or_an_errors_text(
             raise outcome
         return outcome
 
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as caught:
         end_with(main)
-    assert ended.value.code == status
+    assert caught.value.code == status
     assert capsys.readouterr().err.endswith(message)
 
 
 def test_fault_of_ours_is_not_hidden_and_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as caught:
         end_with(lambda _: 1 // 0)
-    assert ended.value.code == 2
+    assert caught.value.code == 2
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 

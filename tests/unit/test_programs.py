@@ -129,10 +129,10 @@ def victims(programs: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
 def ask_to_end(victim: subprocess.Popen[str], *, by: str = "q") -> Reply:
     out, _ = victim.communicate(by, timeout=10)
     assert victim.returncode == 0, (victim.returncode, out)
-    told: Reply = json.loads(out)
-    assert told["bad"] == 0
-    assert told["ticks"] > 0
-    return told
+    reply: Reply = json.loads(out)
+    assert reply["bad"] == 0
+    assert reply["ticks"] > 0
+    return reply
 
 
 def state_of(pid: int) -> str:
@@ -148,9 +148,9 @@ def is_gone(pid: int) -> bool:
 
 def spawn_with_memory(puppeteer: Server, size: int = 4 * PAGE) -> tuple[int, int, int]:
     """A spawned puppet: its id, its pid, and the address of fresh memory in it."""
-    told = puppeteer("spawn")
-    assert told["kind"] == "spawned"
-    return told["puppet"], told["pid"], puppeteer(f"map {told['puppet']} {size}")["addr"]
+    reply = puppeteer("spawn")
+    assert reply["kind"] == "spawned"
+    return reply["puppet"], reply["pid"], puppeteer(f"map {reply['puppet']} {size}")["addr"]
 
 
 # ---- puppeteer: what a puppet can be made to do -----------------------------
@@ -174,13 +174,13 @@ def test_code_runs_with_the_given_registers(puppeteer: Server) -> None:
     puppet, _, memory = spawn_with_memory(puppeteer)
     names = ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"]
     values = {name: random.getrandbits(64) for name in names}
-    told = puppeteer(f"run {puppet} 90 " + " ".join(f"{name.upper()}={value:#x}" for name, value in values.items()))
-    assert told["trap"] is True
-    assert {name: told[name] for name in names} == values
-    assert told["rip"] == told["code"] + 2
+    reply = puppeteer(f"run {puppet} 90 " + " ".join(f"{name.upper()}={value:#x}" for name, value in values.items()))
+    assert reply["trap"] is True
+    assert {name: reply[name] for name in names} == values
+    assert reply["rip"] == reply["code"] + 2
     assert puppeteer(f"poke {puppet} {memory} 000102030405060708090a0b0c0d0e0f") == {"written": 16}
-    told = puppeteer(f"run {puppet} f30f6f075058 RDI={memory}")  # movdqu (%rdi),%xmm0; push %rax; pop %rax
-    assert (told["trap"], told["xmm0"]) == (True, "000102030405060708090a0b0c0d0e0f")
+    reply = puppeteer(f"run {puppet} f30f6f075058 RDI={memory}")  # movdqu (%rdi),%xmm0; push %rax; pop %rax
+    assert (reply["trap"], reply["xmm0"]) == (True, "000102030405060708090a0b0c0d0e0f")
 
 
 def test_faults_are_told_by_signal_code_and_address(puppeteer: Server) -> None:
@@ -193,18 +193,18 @@ def test_faults_are_told_by_signal_code_and_address(puppeteer: Server) -> None:
     assert puppeteer(f"run {puppet} {load} RDI={mapped} RAX=1")["rax"] == 0
 
     def fact(code: str, address: int) -> tuple[object, ...]:
-        told = puppeteer(f"run {puppet} {code} RDI={address}")
-        return told["trap"], told["signal"], told["si_code"], told["si_addr"] - (address or told["code"])
+        reply = puppeteer(f"run {puppet} {code} RDI={address}")
+        return reply["trap"], reply["signal"], reply["si_code"], reply["si_addr"] - (address or reply["code"])
 
     assert fact(load, mapped + PAGE + 8) == (False, "SIGBUS", "BUS_ADRERR", 0)
     assert fact(load, 16) == (False, "SIGSEGV", "SEGV_MAPERR", 0)
     read_only = puppeteer(f"map {puppet} {PAGE} 1")["addr"]
     assert fact("488907", read_only) == (False, "SIGSEGV", "SEGV_ACCERR", 0)
     assert fact("0f0b", 0)[:2] == (False, "SIGILL")
-    told = puppeteer(f"run {puppet} 31c931d231c0f7f1")  # div by 0
-    assert (told["signal"], told["si_code"], told["si_addr"]) == ("SIGFPE", "FPE_INTDIV", told["code"] + 6)
-    told = puppeteer(f"run {puppet} cc90")  # an int3 of its own is not the end
-    assert (told["trap"], told["signal"], told["rip"]) == (False, "SIGTRAP", told["code"] + 1)
+    reply = puppeteer(f"run {puppet} 31c931d231c0f7f1")  # div by 0
+    assert (reply["signal"], reply["si_code"], reply["si_addr"]) == ("SIGFPE", "FPE_INTDIV", reply["code"] + 6)
+    reply = puppeteer(f"run {puppet} cc90")  # an int3 of its own is not the end
+    assert (reply["trap"], reply["signal"], reply["rip"]) == (False, "SIGTRAP", reply["code"] + 1)
     assert puppeteer(f"run {puppet} 90")["trap"] is True
 
 
@@ -319,18 +319,18 @@ def test_a_victim_is_unharmed_by_injections(
 ) -> None:
     """w works, n sleeps, p polls, f waits on a futex, r reads; a gets alarms, u gets queued signals."""
     victim = victims(does)
-    sent = 0
+    signals = 0
     for _ in range(25):
         puppet = puppeteer(f"attach {victim.pid}")["puppet"]
         for _ in range(10):
             assert puppeteer(f"syscall {puppet} {SYS['getpid']}")["ret"] == victim.pid
             assert puppeteer(f"run {puppet} 488b07 RDI=16")["signal"] == "SIGSEGV"
             # Spoils rax to r15, the vector registers' first, and the direction flag.
-            told = puppeteer(f"run {puppet} 660f76c0fd RBX=1 RBP=2 R12=3 R15=4")
-            assert (told["trap"], told["xmm0"], told["eflags"] & 0x400) == (True, "f" * 32, 0x400)
+            reply = puppeteer(f"run {puppet} 660f76c0fd RBX=1 RBP=2 R12=3 R15=4")
+            assert (reply["trap"], reply["xmm0"], reply["eflags"] & 0x400) == (True, "f" * 32, 0x400)
         if "u" in does:
             queue_signal(victim.pid)
-            sent += 1
+            signals += 1
         assert puppeteer(f"detach {puppet}") == {"detached": puppet}
         if "u" in does:
             poll_until(lambda: not has_pending(victim.pid), Deadline(5), "delivery of the signal")
@@ -338,12 +338,12 @@ def test_a_victim_is_unharmed_by_injections(
             assert victim.stdin
             victim.stdin.write("x")
             victim.stdin.flush()
-    told = ask_to_end(victim, by="" if "r" in does else "q")
-    assert told["queued"] == sent
+    reply = ask_to_end(victim, by="" if "r" in does else "q")
+    assert reply["queued"] == signals
     if "a" in does:
-        assert told["alarms"] > 0
+        assert reply["alarms"] > 0
     elif "u" not in does:
-        assert told["interrupted"] == 0
+        assert reply["interrupted"] == 0
 
 
 def has_pending(pid: int) -> bool:
@@ -360,8 +360,8 @@ def test_a_broken_pipe_does_not_signal_the_victim(
     puppeteer.ret(f"syscall {puppet} {SYS['pipe']} {memory}")
     ends = struct.unpack("<ii", bytes.fromhex(puppeteer(f"peek {puppet} {memory} 8")["hex"]))
     puppeteer.ret(f"syscall {puppet} {SYS['close']} {ends[0]}")
-    told = puppeteer(f"syscall {puppet} {SYS['write']} {ends[1]} {memory} 8")
-    assert told == {"ret": -1, "errno": "EPIPE", "errno_nr": 32, "swallowed": "SIGPIPE"}
+    reply = puppeteer(f"syscall {puppet} {SYS['write']} {ends[1]} {memory} 8")
+    assert reply == {"ret": -1, "errno": "EPIPE", "errno_nr": 32, "swallowed": "SIGPIPE"}
     puppeteer.ret(f"syscall {puppet} {SYS['close']} {ends[1]}")
     puppeteer(f"unmap {puppet} {memory} {PAGE}")
     puppeteer(f"detach {puppet}")
@@ -425,8 +425,8 @@ def test_the_victim_outlives_the_puppeteer(
         elif end == "quit":
             server("quit")
         server.close()
-        told = ask_to_end(victim)
-        assert told["interrupted"] == 0
+        reply = ask_to_end(victim)
+        assert reply["interrupted"] == 0
         poll_until(lambda: is_gone(spawned), Deadline(5), "the spawned puppet's end")  # noqa: B023
 
 
@@ -544,21 +544,21 @@ def test_the_canary_tells_the_state_that_the_module_tells(
     canary = FakeModule(canary_on_a_fake, tmp_path, fake)
     assert canary("protected") == {"protected": fake == "protected"}
     planted = canary(SEED)["canaries"]
-    assert [one["state"] for one in planted] == [*states] * 3
-    assert len({one["gpa"] for one in planted}) == len({one["key"] for one in planted}) == 6
-    for one in planted:
-        answer = canary(f"read {one['kind']} {one['set']}")
-        assert (answer["state"], answer["gpa"], answer["moved"]) == (one["state"], one["gpa"], False)
+    assert [page["state"] for page in planted] == [*states] * 3
+    assert len({page["gpa"] for page in planted}) == len({page["key"] for page in planted}) == 6
+    for page in planted:
+        answer = canary(f"read {page['kind']} {page['set']}")
+        assert (answer["state"], answer["gpa"], answer["moved"]) == (page["state"], page["gpa"], False)
         assert answer["changed"] == []
     canary.server.close()
 
 
 def test_the_canary_is_made_of_its_key_and_tells_what_was_changed(canary_on_a_fake: Path, tmp_path: Path) -> None:
     canary = FakeModule(canary_on_a_fake, tmp_path, "protected")
-    (planted,) = (one for one in canary(SEED)["canaries"] if (one["kind"], one["set"]) == ("page-cache", "subject"))
+    (planted,) = (page for page in canary(SEED)["canaries"] if (page["kind"], page["set"]) == ("page-cache", "subject"))
     content = canary_of(bytes.fromhex(planted["key"]))
-    held = (Path(f"/proc/{canary.server.process.pid}/fd") / name for name in map(str, range(3, 20)))
-    (file,) = (path for path in held if path.exists() and path.read_bytes() == content)
+    open_files = (Path(f"/proc/{canary.server.process.pid}/fd") / name for name in map(str, range(3, 20)))
+    (file,) = (path for path in open_files if path.exists() and path.read_bytes() == content)
     with file.open("r+b") as page:
         for at, size in ((0, 1), (100, 3), (4095, 1)):
             page.seek(at)
@@ -583,9 +583,9 @@ def test_the_control_set_is_shared_before_it_holds_anything_and_shared_anew_at_e
     canary_on_a_fake: Path, tmp_path: Path
 ) -> None:
     canary = FakeModule(canary_on_a_fake, tmp_path, "protected")
-    first = {canary_of(bytes.fromhex(one["key"]))[:8].hex() for one in canary(SEED)["canaries"]}
+    first = {canary_of(bytes.fromhex(planted["key"]))[:8].hex() for planted in canary(SEED)["canaries"]}
     assert canary.requests("share", "unshare") == [("share", slot, "0" * 16) for slot in SHARED_SLOTS]
-    second = {canary_of(bytes.fromhex(one["key"]))[:8].hex() for one in canary(SEED)["canaries"]}
+    second = {canary_of(bytes.fromhex(planted["key"]))[:8].hex() for planted in canary(SEED)["canaries"]}
     requests = canary.requests("share", "unshare")
     assert [request[:2] for request in requests] == [(name, n) for n in SHARED_SLOTS for name in ("unshare", "share")]
     heads = {head for name, _, head in requests if name == "share"}
@@ -599,9 +599,9 @@ def test_canaries_of_ours_move_at_each_plant_unless_they_are_to_stay(canary_on_a
     files: list[int] = []
     for request in (SEED, f"{SEED} again", SEED):
         planted = canary(request)["canaries"]
-        held = [Path(f"/proc/{canary.server.process.pid}/fd/{number}") for number in range(3, 60)]
-        ours = [path for path in held if path.exists() and "/canary." in str(path.readlink())]
-        contents = {canary_of(bytes.fromhex(one["key"])) for one in planted if one["kind"] == "page-cache"}
+        open_files = [Path(f"/proc/{canary.server.process.pid}/fd/{number}") for number in range(3, 60)]
+        ours = [path for path in open_files if path.exists() and "/canary." in str(path.readlink())]
+        contents = {canary_of(bytes.fromhex(page["key"])) for page in planted if page["kind"] == "page-cache"}
         assert contents == {path.read_bytes() for path in ours} - {bytes(4096)}
         assert canary("read page-cache subject")["changed"] == []
         files.append(len(ours))
@@ -649,8 +649,8 @@ def test_the_nonce_is_kept_and_questions_are_counted(programs: Path) -> None:
     script = "{0} serve && {0} set 00ffA1 && {0} get && {0} get && {0} set zz; {0} get; {0} set 77 && {0} get"
     # Namespaces of its own: another nonce may be served here, and the daemon must end.
     argv = ["unshare", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", script.format(programs / "nonce")]
-    told = lines_of(*argv)
-    assert told == [
+    replies = lines_of(*argv)
+    assert replies == [
         {"set": True},
         {"nonce": "00ffa1", "asked": 0},
         {"nonce": "00ffa1", "asked": 1},
@@ -743,10 +743,10 @@ def test_the_disk_check_reads_what_it_wrote(programs: Path, tmp_path: Path) -> N
         pytest.skip("this file system has no O_DIRECT")
     check = json.loads(done.stdout)
     assert check["expected"] == check["got"]
-    told = 0xCBF29CE484222325
+    checksum = 0xCBF29CE484222325
     for byte in disk.read_bytes():
-        told = (told ^ byte) * 0x100000001B3 & (1 << 64) - 1
-    assert check["got"] == f"{told:#018x}"
+        checksum = (checksum ^ byte) * 0x100000001B3 & (1 << 64) - 1
+    assert check["got"] == f"{checksum:#018x}"
 
 
 def families() -> list[tuple[str, str]]:
@@ -765,8 +765,8 @@ def test_instruction_comes_to_an_end_and_without_the_prefix_to_sigill(programs: 
         "all, where this machine's KVM has the prefix, or none"
     )
     for check in checks if not cases["got"] else []:
-        expected, got = (check[word].split("; ") for word in ("expected", "got"))
-        assert all("SIGILL" in case for case in got[1:])
+        expected, endings = (check[word].split("; ") for word in ("expected", "got"))
+        assert all("SIGILL" in case for case in endings[1:])
         assert all("SIGILL" in case or "rip" in case for case in expected[1:])
         assert any("SIGILL" not in case for case in expected[1:]) is not refused
     assert (cases["expected"] == 0) is refused
@@ -821,8 +821,8 @@ def test_each_difference_is_found(prefixed: Callable[[str], Path], prefix: str) 
 
 
 def test_same_seed_makes_the_same_cases(programs: Path) -> None:
-    one, same, other = (lines_of(programs / "check_emulation", "string", "4", seed, "private") for seed in "556")
-    assert one == same != other
+    first, same, other = (lines_of(programs / "check_emulation", "string", "4", seed, "private") for seed in "556")
+    assert first == same != other
 
 
 def test_emulator_check_refuses_what_it_does_not_know(programs: Path) -> None:
@@ -867,16 +867,16 @@ def test_the_tiny_vm_runs_where_there_is_kvm(programs: Path) -> None:
 
 def test_a_processor_is_said_not_to_run_and_what_the_guest_asks_there_is_counted(programs: Path) -> None:
     area = ctypes.create_string_buffer(64)  # struct kvm_steal_time
-    told = Server(programs / "say_preempted", str(os.getpid()), hex(ctypes.addressof(area)))
-    assert told.reply() == {"told": True}
+    server = Server(programs / "say_preempted", str(os.getpid()), hex(ctypes.addressof(area)))
+    assert server.reply() == {"told": True}
     for _ in range(3):
         poll_until(lambda: area[16] == b"\1", Deadline(5), "the byte to be stored", interval=0.001)
         area[16] = b"\3"
     poll_until(lambda: area[16] == b"\1", Deadline(5), "the byte to be stored", interval=0.001)
-    told.send("end\n")
-    assert told.reply() == {"asked": 3}
+    server.send("end\n")
+    assert server.reply() == {"asked": 3}
     assert area.raw == bytes(16) + b"\1" + bytes(47)
-    assert told.process.wait(timeout=5) == 0
+    assert server.process.wait(timeout=5) == 0
 
 
 def test_the_driven_vm_takes_no_argument(programs: Path) -> None:
@@ -886,7 +886,7 @@ def test_the_driven_vm_takes_no_argument(programs: Path) -> None:
 
 
 def test_the_driven_vm_answers_each_line_where_there_is_kvm(programs: Path) -> None:
-    asked = {
+    replies = {
         "slot 1 0x100 3 0 rw": "ok",
         "slot 2 0x102 1 9 rw": "EEXIST",
         "fill 0x100 2 5 native": ["ok", "ok"],
@@ -913,11 +913,11 @@ def test_the_driven_vm_answers_each_line_where_there_is_kvm(programs: Path) -> N
         "none such": {"error": "unknown request"},
         "pinned 1": {"error": "pinned"},
     }
-    lines = "".join(f"{line}\n" for line in asked)
+    lines = "".join(f"{line}\n" for line in replies)
     done = subprocess.run([programs / "driven_vm"], input=lines, capture_output=True, text=True, check=False)
     if done.returncode == 1 and "/dev/kvm" in done.stderr:
         pytest.skip(f"no VM on this machine: {done.stderr.strip()}")
-    assert dict(zip(asked, map(json.loads, done.stdout.splitlines()), strict=True)) == asked
+    assert dict(zip(replies, map(json.loads, done.stdout.splitlines()), strict=True)) == replies
 
 
 def test_the_measure_of_protection_refuses_what_it_does_not_know(programs: Path) -> None:
@@ -965,27 +965,27 @@ def test_the_beat_goes_on_without_a_reader_and_forwards_the_guest(programs: Path
     try:
         for _ in range(2):  # a reader that comes late, goes, and comes again
             reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-            seen = b""
+            output = b""
             deadline = Deadline(10)
-            while seen.count(b"\n") < 5 and not deadline.is_over():
+            while output.count(b"\n") < 5 and not deadline.is_over():
                 if select.select([reader], [], [], 1)[0]:
-                    seen += os.read(reader, 4096)
+                    output += os.read(reader, 4096)
             os.close(reader)
-            numbers = [int(line.split()[0].removeprefix(b"host=")) for line in seen.splitlines()[:5]]
+            numbers = [int(line.split()[0].removeprefix(b"host=")) for line in output.splitlines()[:5]]
             assert numbers == list(range(numbers[0], numbers[0] + 5))
-            assert seen.splitlines()[4].endswith(b" one=1 two=-1")
+            assert output.splitlines()[4].endswith(b" one=1 two=-1")
         # A reader that does not read: the port fills up, beats are left out, lines stay whole.
         reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
         with guest.open("a") as more:
             more.write("9\n3\r\n")
         other.write_text("5\n")
-        seen = b""
+        output = b""
         deadline = Deadline(10)
-        while b" one=3 two=5\n" not in seen and not deadline.is_over():
+        while b" one=3 two=5\n" not in output and not deadline.is_over():
             if select.select([reader], [], [], 1)[0]:
-                seen += os.read(reader, 4096)
+                output += os.read(reader, 4096)
         os.close(reader)
-        assert b" one=3 two=5\n" in seen
+        assert b" one=3 two=5\n" in output
         assert beat.poll() is None
     finally:
         beat.kill()
@@ -1000,12 +1000,12 @@ def test_the_beat_forgets_a_guest_whose_file_is_gone_and_hears_the_next_one(prog
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
 
     def wait_for(words: bytes) -> None:
-        seen = b""
+        output = b""
         deadline = Deadline(10)
-        while words not in seen and not deadline.is_over():
+        while words not in output and not deadline.is_over():
             if select.select([reader], [], [], 1)[0]:
-                seen += os.read(reader, 4096)
-        assert words in seen
+                output += os.read(reader, 4096)
+        assert words in output
 
     try:
         wait_for(b" one=7\n")
@@ -1041,9 +1041,9 @@ def test_page_info_tells_what_the_kernel_knows_of_a_process(programs: Path) -> N
 
 
 def test_page_info_of_a_process_that_is_gone_says_so(programs: Path) -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    server = Server(programs / "page_info", str(gone.pid))
+    process = subprocess.Popen(["true"])
+    process.wait()
+    server = Server(programs / "page_info", str(process.pid))
     assert server("pagemap 0x1000")["errno"] == "ENOENT"
     assert server("mappings 0x1000")["errno"] == "ENOENT"
     server.close()

@@ -126,10 +126,10 @@ def test_first_sign_of_death_is_told_however_much_follows(
 def test_end_of_qemu_is_told_with_its_status_and_what_it_said(
     start: Start, vitals: Vitals, then: str, how: str
 ) -> None:
-    said = "qemu-system-x86_64: -drive file=root: Could not open 'root': No such file or directory"
+    message = "qemu-system-x86_64: -drive file=root: Could not open 'root': No such file or directory"
     with pytest.raises(MachineLostError):
-        start(stderr=f"{said}\n", console=BOOT, then=then, qmp=False)
-    assert reason(vitals).splitlines() == [f"its QEMU ended with {how}", said, *BOOT]
+        start(stderr=f"{message}\n", console=BOOT, then=then, qmp=False)
+    assert reason(vitals).splitlines() == [f"its QEMU ended with {how}", message, *BOOT]
 
 
 def test_qemu_that_never_greets_meets_the_deadline_and_is_ended(

@@ -35,8 +35,8 @@ class Side:
         self.files: list[int] = []
         self.answers: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
             "query-status": lambda _: {"return": {"status": "running"}},
-            "human-monitor-command": lambda asked: {"return": f"you said {asked['command-line']}\r\n"},
-            "echo": lambda asked: {"return": asked},
+            "human-monitor-command": lambda request: {"return": f"you said {request['command-line']}\r\n"},
+            "echo": lambda request: {"return": request},
             "silence": lambda _: None,
             "stop": lambda _: {"return": {}},
             "cont": lambda _: {"return": {}},
@@ -205,9 +205,9 @@ def test_loss_of_the_machine_ends_the_wait_for_its_greeting(side: Side, vitals: 
 def test_file_is_handed_over_before_its_name(qmp: Qmp, side: Side, tmp_path: Path) -> None:
     there_when_named: list[int] = []
 
-    def getfd(asked: dict[str, Any]) -> dict[str, Any]:
+    def getfd(request: dict[str, Any]) -> dict[str, Any]:
         there_when_named.extend(side.files)
-        return {"return": asked}
+        return {"return": request}
 
     side.answers["getfd"] = getfd
     with (tmp_path / "state").open("wb") as out:

@@ -57,13 +57,13 @@ def folder(keys: Path, tmp_path: Path) -> Path:
 def serve(folder: Path) -> Iterator[Serve]:
     servers: list[Sshd] = []
 
-    def one(*settings: str, keys: tuple[str, ...] = ("ed25519", "rsa", "ecdsa")) -> Sshd:
-        known = f"AuthorizedKeysFile {folder / 'key.pub'}"
+    def start_sshd(*settings: str, keys: tuple[str, ...] = ("ed25519", "rsa", "ecdsa")) -> Sshd:
+        authorized = f"AuthorizedKeysFile {folder / 'key.pub'}"
         paths = [folder / f"host_{kind}" for kind in keys]
-        servers.append(start(folder, f"sshd{len(servers)}", paths, [*settings, known]))
+        servers.append(start(folder, f"sshd{len(servers)}", paths, [*settings, authorized]))
         return servers[-1]
 
-    yield one
+    yield start_sshd
     for server in servers:
         server.end()
 
@@ -89,7 +89,7 @@ def add(key: Path, folder: Path, passphrase: str = "") -> None:
 
 def machine(server: Sshd | int, folder: Path, kind: str = "ed25519", user: str = ME, **more: Any) -> Remote:
     port = server if isinstance(server, int) else server.port
-    said = {
+    fields = {
         "kind": "ssh",
         "address": f"{user}@127.0.0.1:{port}",
         "host_key": (folder / f"host_{kind}.pub").read_text().strip(),
@@ -97,7 +97,7 @@ def machine(server: Sshd | int, folder: Path, kind: str = "ed25519", user: str =
         "expendable": True,
         "ssh_config": "/dev/null",
     }
-    return Remote.model_validate({**said, **more})
+    return Remote.model_validate({**fields, **more})
 
 
 def reach(remote: Remote, seconds: float = 10) -> str:

@@ -104,13 +104,13 @@ def test_ccache_is_off(report: Report, tree: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(rebuild, "run_tree", run)
     assert again(report(), tree) == SAME
-    assert [one["CCACHE_DISABLE"] for one in records] == ["1"]
+    assert [record["CCACHE_DISABLE"] for record in records] == ["1"]
 
 
 def test_an_interrupted_rebuild_goes_on_in_its_folder(
     report: Report, tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told, folder = report(), tree.parent / "elsewhere"
+    report_folder, folder = report(), tree.parent / "elsewhere"
     folder.mkdir()
     laid_out: list[Path] = []
 
@@ -122,7 +122,7 @@ def test_an_interrupted_rebuild_goes_on_in_its_folder(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(rebuild, "lay_out", lay_out)
-    words = [str(told), "--kernel-source", str(tree), "--folder", str(folder)]
+    words = [str(report_folder), "--kernel-source", str(tree), "--folder", str(folder)]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(rebuild, "run_tree", interrupted)
         main(words)
@@ -133,9 +133,9 @@ def test_an_interrupted_rebuild_goes_on_in_its_folder(
 
 
 def test_two_rebuilds_do_not_work_in_one_folder(report: Report, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told, folder = report(), tree.parent / "elsewhere"
+    report_folder, folder = report(), tree.parent / "elsewhere"
     folder.mkdir()
-    words = [str(told), "--kernel-source", str(tree), "--folder", str(folder)]
+    words = [str(report_folder), "--kernel-source", str(tree), "--folder", str(folder)]
 
     def second(*_: Any, **__: Any) -> None:
         with pytest.raises(UserInputError, match="another rebuild works in"):
@@ -148,7 +148,7 @@ def test_two_rebuilds_do_not_work_in_one_folder(report: Report, tree: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("what", "value", "name"),
+    ("field", "value", "name"),
     [
         ("build_id", "00" * 20, "build ID"),
         ("image_sha256", "00" * 32, "image"),
@@ -157,9 +157,9 @@ def test_two_rebuilds_do_not_work_in_one_folder(report: Report, tree: Path, monk
     ],
 )
 def test_what_differs_is_named(
-    report: Report, tree: Path, capsys: pytest.CaptureFixture[str], what: str, value: str, name: str
+    report: Report, tree: Path, capsys: pytest.CaptureFixture[str], field: str, value: str, name: str
 ) -> None:
-    assert again(report(**{what: value}), tree) == OTHER
+    assert again(report(**{field: value}), tree) == OTHER
     text = capsys.readouterr().out
     assert f"  DIFFERS  {name:<14} {value}; here: " in text
     assert f"Not the same kernel: {name}." in text
@@ -246,10 +246,10 @@ def test_a_folder_that_make_does_not_take_is_told(report: Report, tree: Path) ->
 @pytest.mark.parametrize(("layers", "result"), [("none", ()), ("debug, coverage", (Layer.COVERAGE,)), ("debug", ())])
 def test_a_kernel_that_counts_its_lines_is_made_as_one(layers: str, result: tuple[Layer, ...]) -> None:
     kernel = dict.fromkeys(rebuild._Kernel.model_fields, "") | {"patches": ()}
-    told = rebuild.ReportedRun.model_validate(
+    reported = rebuild.ReportedRun.model_validate(
         {"run": "a", "series": "stock", "kernel": kernel, "host": {"kernel's layers": layers}}
     )
-    assert told.layers == result
+    assert reported.layers == result
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"run": "x", "series": "stock", "kernel": null}'])

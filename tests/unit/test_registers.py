@@ -29,12 +29,12 @@ class FakeGuest:
 
     @contextmanager
     def holding(self, _: object, *, seconds: float) -> Iterator[Future[dict[str, Any]]]:  # noqa: ARG002  as Guest's
-        held: Future[dict[str, Any]] = Future()
+        answer: Future[dict[str, Any]] = Future()
         if not self.at_work:
-            held.set_result({"kept": self.kept})
-        yield held
-        if not held.done():
-            held.set_result({"kept": self.kept})
+            answer.set_result({"kept": self.kept})
+        yield answer
+        if not answer.done():
+            answer.set_result({"kept": self.kept})
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ def test_a_release_lies_in_a_range_or_not(release: str, text: str, *, fits: bool
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "both"),
+    ("first", "second", "both"),
     [
         (">=6.16", "<6.16", False),
         (">=6.16", "<=6.16", True),
@@ -44,8 +44,8 @@ def test_a_release_lies_in_a_range_or_not(release: str, text: str, *, fits: bool
         (">=6.12,!=6.12,!=6.12.1", "<=6.12.2", True),
     ],
 )
-def test_two_ranges_have_a_release_in_common_or_not(one: str, other: str, *, both: bool) -> None:
-    for texts in ((one, other), (other, one)):
+def test_two_ranges_have_a_release_in_common_or_not(first: str, second: str, *, both: bool) -> None:
+    for texts in ((first, second), (second, first)):
         assert releases.meet(*texts) is both
         assert rows.meet(*texts) is both
 

@@ -55,8 +55,8 @@ GOOD = {
 
 
 def entry(**more: Any) -> Remote:
-    said = {"kind": "ssh", "address": "root@far", "host_key": "ssh-ed25519 AAAA", "key": "/k", "expendable": True}
-    return Remote.model_validate({**said, "power": {"cycle": ["true"]}, **more})
+    fields = {"kind": "ssh", "address": "root@far", "host_key": "ssh-ed25519 AAAA", "key": "/k", "expendable": True}
+    return Remote.model_validate({**fields, "power": {"cycle": ["true"]}, **more})
 
 
 def wait_for(text: str, log: ConsoleLog) -> None:
@@ -244,7 +244,7 @@ def test_wire_can_be_cut_in_the_middle_of_what_is_sent() -> None:
             theirs.close()
 
 
-def serve_qmp(path: Path, got: list[str]) -> Callable[[], None]:
+def serve_qmp(path: Path, commands: list[str]) -> Callable[[], None]:
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
     server.listen()
@@ -255,7 +255,7 @@ def serve_qmp(path: Path, got: list[str]) -> Callable[[], None]:
             lines.write('{"QMP": {}}\n')
             lines.flush()
             for line in lines:
-                got.append(json.loads(line)["execute"])
+                commands.append(json.loads(line)["execute"])
                 lines.write('{"event": "RESET"}\n{"return": {}}\n')
                 lines.flush()
 
@@ -264,10 +264,10 @@ def serve_qmp(path: Path, got: list[str]) -> Callable[[], None]:
 
 
 def test_power_switch_resets_the_machine(tmp_path: Path) -> None:
-    got: list[str] = []
-    close = serve_qmp(tmp_path / "power", got)
+    commands: list[str] = []
+    close = serve_qmp(tmp_path / "power", commands)
     power.main(str(tmp_path / "power"))
-    assert got == ["qmp_capabilities", "system_reset"]
+    assert commands == ["qmp_capabilities", "system_reset"]
     close()
     with pytest.raises(OSError, match="No such file"):
         power.main(str(tmp_path / "none"))

@@ -144,18 +144,18 @@ def make_decoy(monkeypatch: pytest.MonkeyPatch, flags: int = 1 << 12) -> tuple[D
 
 
 def test_decoy_is_right_where_the_search_found_it_in_each_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, content = make_decoy(monkeypatch)
-    assert all(check.right for check in one.checks(content, fields_in(content, [one.field])[one.field]))
+    decoy, content = make_decoy(monkeypatch)
+    assert all(check.right for check in decoy.checks(content, fields_in(content, [decoy.field])[decoy.field]))
 
 
 def test_decoy_tells_which_encoding_the_search_is_blind_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, content = make_decoy(monkeypatch)
-    result = fields_in(content, [one.field])[one.field]
-    wrong = one.checks(content, {**result, "inverted": frozenset()})
+    decoy, content = make_decoy(monkeypatch)
+    result = fields_in(content, [decoy.field])[decoy.field]
+    wrong = decoy.checks(content, {**result, "inverted": frozenset()})
     assert [check.got for check in wrong if not check.right] == ["inverted"]
 
 
 def test_decoy_in_other_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, content = make_decoy(monkeypatch, flags=1 << 10)
-    wrong = one.checks(content, fields_in(content, [one.field])[one.field])
+    decoy, content = make_decoy(monkeypatch, flags=1 << 10)
+    wrong = decoy.checks(content, fields_in(content, [decoy.field])[decoy.field])
     assert [check.got for check in wrong if not check.right] == ["free memory"]

@@ -72,8 +72,8 @@ class Bench:
         path = build.source_tree(request.source, (), self.store, Terminal(), logs)
         return (by or self.rolling).build(path, request, self.log)
 
-    def count(self, what: str) -> int:
-        return len((self.folder / "source/build" / what).read_text().splitlines())
+    def count(self, log: str) -> int:
+        return len((self.folder / "source/build" / log).read_text().splitlines())
 
 
 @pytest.fixture
@@ -118,9 +118,9 @@ def test_what_was_built_is_handed_over_as_a_kernel_of_its_own(bench: Bench) -> N
     bench.build()
     (bench.tree / FILE).write_text(TWO)
     (bench.tree / "include/mm.h").write_text("/* two */\n")
-    one = bench.rolling
-    done = bench.build(one)
-    entry = bench.store.get_or_make("kernel", "abc", lambda folder: one.hand_over(folder, done.seconds))
+    rolling = bench.rolling
+    done = bench.build(rolling)
+    entry = bench.store.get_or_make("kernel", "abc", lambda folder: rolling.hand_over(folder, done.seconds))
     result = build._kernel(entry, bench.request())
     assert result.release == "6.12.7" and result.image.is_file() and len(result.build_id) == 40
     assert (entry / "source/include/mm.h").read_text() == "/* two */\n"
@@ -130,13 +130,13 @@ def test_what_was_built_is_handed_over_as_a_kernel_of_its_own(bench: Bench) -> N
 
 
 def test_nothing_is_handed_over_that_does_not_build(bench: Bench, tmp_path: Path) -> None:
-    one = bench.rolling
-    bench.build(one)
+    rolling = bench.rolling
+    bench.build(rolling)
     (bench.tree / FILE).write_text("int memory = ;\n")
     with pytest.raises(KernelError, match="does not build"):
-        bench.build(one)
+        bench.build(rolling)
     with pytest.raises(KernelError, match="no kernel has been built"):
-        one.hand_over(tmp_path / "entry", 1.0)
+        rolling.hand_over(tmp_path / "entry", 1.0)
 
 
 def test_after_what_does_not_build_it_goes_on(bench: Bench) -> None:
@@ -252,7 +252,7 @@ NAMES = st.sampled_from(["a", "b", "d/a", "d/b", "d/e/a", "f"])
 CONTENT = st.tuples(st.sampled_from(["file", "program", "link"]), st.sampled_from(["1", "2", "22"]))
 
 
-def put(folder: Path, files: dict[str, tuple[str, str]]) -> None:
+def fill(folder: Path, files: dict[str, tuple[str, str]]) -> None:
     folder.mkdir(parents=True)
     for name, (kind, text) in files.items():
         path = folder / name
@@ -270,14 +270,14 @@ def test_exactly_the_files_that_differ_are_told(
     tmp_path_factory: pytest.TempPathFactory, here: dict[str, tuple[str, str]], there: dict[str, tuple[str, str]]
 ) -> None:
     base = tmp_path_factory.mktemp("trees")
-    put(base / "tree", there)
-    put(base / "source", here)
+    fill(base / "tree", there)
+    fill(base / "source", here)
     (base / "source/build").mkdir()
     (base / "source/build/object").touch()
-    differing, gone = differences(base / "tree", base / "source")
+    differing, lost = differences(base / "tree", base / "source")
     assert differing == sorted(name for name in there if here.get(name) != there[name])
-    assert gone == sorted(here.keys() - there.keys())
-    for name in gone:
+    assert lost == sorted(here.keys() - there.keys())
+    for name in lost:
         (base / "source" / name).unlink()
     for name in differing:
         rolling._move_in(base / "tree" / name, base / "source" / name)
@@ -285,12 +285,12 @@ def test_exactly_the_files_that_differ_are_told(
 
 
 def test_a_file_that_becomes_a_folder_and_back(tmp_path: Path) -> None:
-    put(tmp_path / "one", {"a": ("file", "1"), "b/c": ("link", "2")})
-    put(tmp_path / "two", {"a/x": ("file", "1"), "b": ("file", "2")})
-    put(tmp_path / "source", {"a": ("file", "1"), "b/c": ("link", "2")})
+    fill(tmp_path / "one", {"a": ("file", "1"), "b/c": ("link", "2")})
+    fill(tmp_path / "two", {"a/x": ("file", "1"), "b": ("file", "2")})
+    fill(tmp_path / "source", {"a": ("file", "1"), "b/c": ("link", "2")})
     for tree in ("two", "one", "two"):
-        differing, gone = differences(tmp_path / tree, tmp_path / "source")
-        for name in gone:
+        differing, lost = differences(tmp_path / tree, tmp_path / "source")
+        for name in lost:
             (tmp_path / "source" / name).unlink()
         for name in differing:
             rolling._move_in(tmp_path / tree / name, tmp_path / "source" / name)
@@ -298,7 +298,7 @@ def test_a_file_that_becomes_a_folder_and_back(tmp_path: Path) -> None:
 
 
 def test_links_to_one_file_are_not_read(tmp_path: Path) -> None:
-    put(tmp_path / "tree", {"a": ("file", "1")})
+    fill(tmp_path / "tree", {"a": ("file", "1")})
     (tmp_path / "source").mkdir()
     (tmp_path / "source/a").hardlink_to(tmp_path / "tree/a")
     (tmp_path / "tree/a").chmod(0)
@@ -306,8 +306,8 @@ def test_links_to_one_file_are_not_read(tmp_path: Path) -> None:
 
 
 def test_a_file_is_newer_than_what_was_there(tmp_path: Path) -> None:
-    put(tmp_path / "tree", {"a": ("file", "1")})
-    put(tmp_path / "source", {"a": ("file", "2")})
+    fill(tmp_path / "tree", {"a": ("file", "1")})
+    fill(tmp_path / "source", {"a": ("file", "2")})
     os.utime(tmp_path / "tree/a", (1, 1))
     rolling._move_in(tmp_path / "tree/a", tmp_path / "source/a")
     assert (tmp_path / "source/a").stat().st_mtime > 1_000_000

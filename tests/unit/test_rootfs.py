@@ -40,11 +40,11 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     monkeypatch.setattr(module, "GIB", 0)  # room on disk is another test's matter
 
-    def put(name: str, script: str) -> None:
+    def install(name: str, script: str) -> None:
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name).chmod(0o755)
 
-    return put
+    return install
 
 
 def test_mirrors_are_those_of_debians_main_archive_alone(program: Script) -> None:
@@ -134,12 +134,12 @@ def test_image_is_built_once_with_progress_in_a_folder_with_blanks(
     program("apt-get", "true")
     program("mmdebstrap", f'{BUILT} echo "procps 1" > "$3/packages.list"')
     store = Store(tmp_path / "a cache")
-    made = rootfs(store, Terminal())
-    assert made.host_image.exists()
-    assert made.version("procps") == "1"
+    root = rootfs(store, Terminal())
+    assert root.host_image.exists()
+    assert root.version("procps") == "1"
     assert "downloading packages" in capsys.readouterr().err
     program("mmdebstrap", "exit 1")
-    assert rootfs(store, Terminal()) == made
+    assert rootfs(store, Terminal()) == root
 
 
 def test_image_made_again_with_newer_packages_is_another_one(program: Script, tmp_path: Path) -> None:

@@ -49,6 +49,6 @@ def test_console_on_which_doctor_itself_fails_hides_no_machine(monkeypatch: pyte
 
     monkeypatch.setattr(remote_doctor, "ConsoleLog", fail)
     machine = Remote(kind="ssh", address="root@far", host_key="ssh-ed25519 AAAA", key="/k")
-    with remote_doctor.consoles({"far": machine}) as heard:
-        (one,) = heard("far")
-    assert (one.state, one.fact) == (Grade.STOP, "doctor failed on this machine: OSError: no file")
+    with remote_doctor.consoles({"far": machine}) as ask:
+        (finding,) = ask("far")
+    assert (finding.state, finding.fact) == (Grade.STOP, "doctor failed on this machine: OSError: no file")

@@ -223,8 +223,8 @@ def kernel(release: str) -> Edit:
     def edit(folder: Path) -> None:
         file = folder / "identity/kernel.config"
         file.write_text(file.read_text().replace("6.12.117", release))
-        told = dataclasses.asdict(KERNEL) | {"release": release, "config_sha256": digest(file)}
-        record(kernel=told)(folder)
+        fields = dataclasses.asdict(KERNEL) | {"release": release, "config_sha256": digest(file)}
+        record(kernel=fields)(folder)
 
     return edit
 

@@ -35,17 +35,17 @@ class FakeHost:
         answer = self.answers.get(argv[2], ("1", 0))
         if isinstance(answer, Exception):
             raise answer
-        got, status = answer
-        line = json.dumps({"name": self.check, "expected": "1", "got": got})
-        return Completed(tuple(argv), status, line.encode() if got else b"", b"")
+        value, status = answer
+        line = json.dumps({"name": self.check, "expected": "1", "got": value})
+        return Completed(tuple(argv), status, line.encode() if value else b"", b"")
 
 
 def tried(host: FakeHost, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     @contextmanager
-    def made(*_: Any) -> Iterator[FakeHost]:
+    def fake_host(*_: Any) -> Iterator[FakeHost]:
         yield host
 
-    monkeypatch.setattr(rows, "_host", made)
+    monkeypatch.setattr(rows, "_host", fake_host)
     return rows.main(argv)
 
 
@@ -59,7 +59,7 @@ def test_all_rows_are_tried_on_all_kinds_of_page(
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "fault"),
     [
         (("0", 0), "bits: 0, not 1"),
         (("1", 3), "status 3"),
@@ -68,7 +68,7 @@ def test_all_rows_are_tried_on_all_kinds_of_page(
     ],
 )
 def test_row_that_shows_something_else_fails(
-    answer: Any, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    answer: Any, fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert tried(FakeHost(private=answer), ["smm"], monkeypatch) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -77,11 +77,11 @@ def test_row_that_shows_something_else_fails(
         ["FAIL", "smm", "private"],
         ["PASS", "smm", "shared"],
     ]
-    assert f"      {said}" in lines
+    assert f"      {fault}" in lines
 
 
 @pytest.mark.parametrize(
-    ("parameters", "got", "verdict"),
+    ("parameters", "answer", "verdict"),
     [
         (b"Y\nN\n", rows.REFUSED, "SKIP"),
         (b"Y\nN\n", "0", "FAIL"),
@@ -90,9 +90,9 @@ def test_row_that_shows_something_else_fails(
     ],
 )
 def test_row_that_needs_private_registers_is_skip_where_kvm_has_none(
-    parameters: bytes, got: str, verdict: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    parameters: bytes, answer: str, verdict: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    host = FakeHost(parameters=parameters, check=rows.ASKED, private=(got, 0))
+    host = FakeHost(parameters=parameters, check=rows.ASKED, private=(answer, 0))
     assert tried(host, ["smm", "--ways", "private"], monkeypatch) == (verdict == "FAIL")
     assert capsys.readouterr().out.startswith(f"{verdict}  smm ")
 

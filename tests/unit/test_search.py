@@ -36,17 +36,17 @@ FAULTS = PROJECT / "host_setup" / "kernel" / "faults" / "protected-memory"
 BEGUN = BEGINNINGS[1]  # two slots, one behind the other, protected and filled
 
 
-def answers(model: Model, left: Sequence[int] = ()) -> Callable[[str], Completed]:
+def answers(model: Model, marks: Sequence[int] = ()) -> Callable[[str], Completed]:
     """A program that answers as a model does, one process after the other.
 
     :param left: marks that are left in the frames of a process that has ended.
     """
 
     def run(text: str) -> Completed:
-        one = type(model)()
-        replies = [answer(one, line) for line in text.splitlines()]
+        fresh_model = type(model)()
+        replies = [answer(fresh_model, line) for line in text.splitlines()]
         lines = [
-            {"marks": list(left), "frames": 64, "kept": 0} if isinstance(answer, NoneOf) else answer
+            {"marks": list(marks), "frames": 64, "kept": 0} if isinstance(answer, NoneOf) else answer
             for answer in replies
         ]
         return completion_of(*(json.dumps(reply) for reply in lines))
@@ -301,17 +301,17 @@ def test_each_operation_is_followed_by_looks_and_the_end_by_one_at_what_is_left(
 
 
 def test_a_program_that_is_right_agrees() -> None:
-    seen = Tally()
-    assert disagreement(BEGUN, answers(Model()), seen) is None
-    assert seen.sequences == 1
-    assert seen.operations == len(BEGUN)
-    assert seen.private > 32
-    assert (seen.read, seen.left) == (0, 64)
+    tally = Tally()
+    assert disagreement(BEGUN, answers(Model()), tally) is None
+    assert tally.sequences == 1
+    assert tally.operations == len(BEGUN)
+    assert tally.private > 32
+    assert (tally.read, tally.left) == (0, 64)
 
 
 def test_what_a_process_leaves_must_hold_no_secret() -> None:
-    assert disagreement(BEGUN, answers(Model(), left=[40, 41])) is None
-    result = disagreement(BEGUN, answers(Model(), left=[3, 41, 4]))
+    assert disagreement(BEGUN, answers(Model(), marks=[40, 41])) is None
+    result = disagreement(BEGUN, answers(Model(), marks=[3, 41, 4]))
     assert result is not None
     assert result.line == "end exit"
     assert "marks [3, 4]" in result.answer
@@ -326,8 +326,8 @@ def test_a_program_that_ends_early_is_told_of() -> None:
 
 
 def test_a_difference_names_a_few_places() -> None:
-    expected, got = ["0"] * 9, ["0", *["1"] * 8]
-    assert differing(expected, json.dumps(got)) == (
+    expected, answer = ["0"] * 9, ["0", *["1"] * 8]
+    assert differing(expected, json.dumps(answer)) == (
         "[1] 0, [2] 0, [3] 0, [4] 0 and 4 more",
         "[1] 1, [2] 1, [3] 1, [4] 1 and 4 more",
     )
@@ -366,19 +366,19 @@ def host(done: Completed | Exception, *, log: str = "", reason: str | None = Non
 
 
 def test_harm_to_the_host_is_told_in_place_of_an_answer() -> None:
-    ended: list[str] = []
+    ends: list[str] = []
 
     def run(machine: Any) -> Completed:
-        return OnHost(lambda: machine, lambda: ended.append("ended"))("book\n")
+        return OnHost(lambda: machine, lambda: ends.append("ended"))("book\n")
 
     assert run(host(completion_of("{}"))).text == "{}"
-    assert not ended
+    assert not ends
     complains = run(host(completion_of("{}"), log="BUG: unable to handle page fault\n"))
     assert (complains.status, complains.text) == (-1, "")
     assert b"unable to handle" in complains.stderr
     dies = run(host(MachineLostError("the host is lost"), reason="kernel died"))
     assert b"came to harm: the host: kernel died" in dies.stderr
-    assert ended == ["ended", "ended"]
+    assert ends == ["ended", "ended"]
     with pytest.raises(MachineLostError):  # that is no fault of the kernel
         run(host(MachineLostError("its QEMU was killed")))
 
@@ -390,24 +390,24 @@ class LastPageStaysShared(Model):
     """A range that is taken back but for its last page."""
 
     def _do_unshare(self, first: int, pages: int) -> object:
-        got = super()._do_unshare(first, pages)
+        answer = super()._do_unshare(first, pages)
         slot = self.slot_of(first)
-        if got == 0 and pages > 1 and slot is not None:
+        if answer == 0 and pages > 1 and slot is not None:
             mapping = self.arena[first + pages - 1 + slot.shift]
             if mapping is not None:
                 self._release([mapping])
-        return got
+        return answer
 
 
 class MovedPageIsTakenForAnother(Model):
     """The guest goes on with a page that the VMM has moved to the place of its own."""
 
-    def _do_move(self, source: int, target: int, what: str) -> object:
-        got = super()._do_move(source, target, what)
+    def _do_move(self, source: int, target: int, kind: str) -> object:
+        answer = super()._do_move(source, target, kind)
         mapping = self.arena[target]
-        if got == "ok" and mapping is not None and mapping.frame is not None:
+        if answer == "ok" and mapping is not None and mapping.frame is not None:
             mapping.frame.home = target
-        return got
+        return answer
 
 
 class ChildGetsThePages(Model):
@@ -444,7 +444,7 @@ def test_a_seed_tries_the_same_sequences_again() -> None:
     tried: list[list[tuple[str, ...]]] = []
     for number in (5, 5, 6):
         tried.append([])
-        search(lambda one: tried[-1].append(tuple(one)), number=number, sequences=20, protects=True)
+        search(lambda sequence: tried[-1].append(tuple(sequence)), number=number, sequences=20, protects=True)
     assert tried[0] == tried[1] != tried[2]
 
 
@@ -526,15 +526,15 @@ def test_the_command_finds_nothing_where_all_is_right(tmp_path: Path, capsys: py
     assert command.main(["--minutes", "0.001", "--seed", "3", "--finds", str(tmp_path)]) == 0
     searched, result = capsys.readouterr().out.splitlines()
     assert result == "found: 0"
-    told = re.fullmatch(
+    match = re.fullmatch(
         r"seed 3, series one, Linux 6\.12, protected: (\d+) sequences, (\d+) operations, (\d+) answers; "
         r"looks at pages: (\d+) from which the VMM was kept, (\d+) that it read, (\d+) that it left",
         searched,
     )
-    assert told is not None
-    sequences, operations, answers, private, read, left = map(int, told.groups())
+    assert match is not None
+    sequences, operations, answers, private, read, left_behind = map(int, match.groups())
     assert 10 < sequences < operations < answers
-    assert min(private, read, left) > 100
+    assert min(private, read, left_behind) > 100
     (kept_line,) = (tmp_path / "searches.txt").read_text().splitlines()
     assert kept_line.endswith(f"Z {searched}; {result}")
 

@@ -30,8 +30,8 @@ def result(
 ) -> SelftestResult:
     """``checks``: a letter each, p, s or f."""
     kinds = {"p": PASS, "s": SKIP, "f": FAIL}
-    made = tuple(KtapCheck(kinds[letter], f"check {letter}") for letter in checks)
-    return SelftestResult(test or Selftest("kvm", "t"), outcome, reason, seconds, made, tuple(splats))
+    all_checks = tuple(KtapCheck(kinds[letter], f"check {letter}") for letter in checks)
+    return SelftestResult(test or Selftest("kvm", "t"), outcome, reason, seconds, all_checks, tuple(splats))
 
 
 @pytest.mark.parametrize("outcome", [SKIP, FAIL, TIMEOUT, LOST])
@@ -134,14 +134,14 @@ def test_a_comparison_in_which_nothing_passes_proves_nothing() -> None:
 def test_a_regression_is_repeated_on_the_first_kernel() -> None:
     class Bench:
         def run(self, tests: Sequence[Selftest], terminal: object, purpose: object) -> tuple[SelftestResult, ...]:  # noqa: ARG002
-            asked.append([test.name for test in tests])
+            rounds.append([test.name for test in tests])
             return (result(test=ONE, checks="pp"), result(test=ONE, checks="pf"), result(test=ONE, checks="pp"))
 
-    asked: list[list[str]] = []
+    rounds: list[list[str]] = []
     stock = column("stock", result(test=ONE, checks="pp"))
-    (found,) = command.confirm([Regression(ONE, "check 2: ...")], stock, Bench(), None)
-    assert asked == [["kvm/one"] * 3]
-    assert (found.repeats, found.unsteady, found.counts) == (3, 1, False)
+    (regression,) = command.confirm([Regression(ONE, "check 2: ...")], stock, Bench(), None)
+    assert rounds == [["kvm/one"] * 3]
+    assert (regression.repeats, regression.unsteady, regression.counts) == (3, 1, False)
 
 
 def test_where_much_regressed_nothing_is_repeated() -> None:

@@ -141,7 +141,7 @@ def test_a_host_that_cannot_be_prepared_is_ended(monkeypatch: pytest.MonkeyPatch
     class Unfit(Host):
         def __init__(self, *_: object) -> None:
             super().__init__(lambda _: (0, ""))
-            made.append(self)
+            hosts.append(self)
 
         def boot_alone(self) -> None:
             pass
@@ -149,11 +149,11 @@ def test_a_host_that_cannot_be_prepared_is_ended(monkeypatch: pytest.MonkeyPatch
         def run(self, argv: Sequence[str], *, seconds: float) -> Completed:  # noqa: ARG002
             return Completed(tuple(argv), 32, b"", b"mount: no such device")
 
-    made: list[Unfit] = []
+    hosts: list[Unfit] = []
     monkeypatch.setattr(module, "EmulatedHost", Unfit)
     with pytest.raises(ChannelError, match="no such device"):
         module.boot(spec(), tmp_path)
-    assert made[0].closed
+    assert hosts[0].closed
 
 
 def test_the_hosts_have_the_disk_third_and_memory_enough() -> None:

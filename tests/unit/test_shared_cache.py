@@ -208,21 +208,21 @@ def test_the_command_gives_what_is_there_and_takes_what_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     share = str(tmp_path / "share")
-    one, other = Store(tmp_path / "one/sealproof"), Store(tmp_path / "other/sealproof")
+    first, second = Store(tmp_path / "one/sealproof"), Store(tmp_path / "other/sealproof")
     assert run(monkeypatch, tmp_path / "one", "push", share) == NOT_ALL
     assert not (tmp_path / "one/sealproof/kernel").exists(), "it made something"
-    one.get_or_make("kernel", KEY, fill)
+    first.get_or_make("kernel", KEY, fill)
     assert run(monkeypatch, tmp_path / "one", "push", share) == NOT_ALL
     output = capsys.readouterr().out
     assert f"kernel-{KEY}: given\nmodule-{KEY}: not made yet\n" in output
     assert run(monkeypatch, tmp_path / "other", "pull", share) == NOT_ALL
     assert f"module-{KEY}: not there: the sign-off makes it" in capsys.readouterr().out
-    one.get_or_make("module", KEY, fill)
+    first.get_or_make("module", KEY, fill)
     assert run(monkeypatch, tmp_path / "one", "push", share) == ALL_THERE
     index = capsys.readouterr().out.splitlines()[-1].removeprefix("index ")
     assert run(monkeypatch, tmp_path / "other", "pull", share, "--index", index) == ALL_THERE
     for kind in ("kernel", "module"):
-        assert same(one.path(kind, KEY), other.get(kind, KEY) or tmp_path)
+        assert same(first.path(kind, KEY), second.get(kind, KEY) or tmp_path)
 
 
 # --- a registry -------------------------------------------------------------------------------------------------------
@@ -277,8 +277,8 @@ def registry(tmp_path: Path) -> Iterator[str]:
 
 
 def _answers(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_what_was_given_to_a_registry_is_taken_from_there(registry: str, store: Store, tmp_path: Path) -> None:

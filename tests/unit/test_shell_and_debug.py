@@ -81,17 +81,17 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 
 
 def test_shell_is_on_the_host_or_in_the_guest_that_is_meant(host: FakeHost, capfd: pytest.CaptureFixture[str]) -> None:
-    for words, asked in (
+    for words, command in (
         ([], "host"),
         (["--guest"], "protected"),
         (["--guest", "plain", "--series", "stock"], "plain"),
         (["--guest=plain"], "plain"),
     ):
         assert shell.main([*words, "--", "echo", "a b", "'c'"]) == 0
-        assert host.asked[-1] == asked
+        assert host.asked[-1] == command
         output = capfd.readouterr()
         assert output.out == "a b 'c'\n"
-        assert f"{BANNER} {asked}" in output.err
+        assert f"{BANNER} {command}" in output.err
 
 
 def test_shell_ends_with_the_status_of_its_command(host: FakeHost) -> None:
@@ -147,11 +147,11 @@ def test_who_attaches_is_on_the_host_that_a_run_keeps_or_in_its_guest(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     report = str(report_in(tmp_path / "a"))
-    for words, said in (([], "host"), (["--guest"], "guest"), (["--guest", "plain"], "other")):
+    for words, machine in (([], "host"), (["--guest"], "guest"), (["--guest", "plain"], "other")):
         assert shell.main(["--attach", report, *words]) == 0
-        assert capfd.readouterr().out == f"{said}\n"
+        assert capfd.readouterr().out == f"{machine}\n"
         assert shell.main(["--attach", report, *words, "--", "ls", "a b"]) == 0
-        assert capfd.readouterr().out == f"{said} -- ls 'a b'\n"
+        assert capfd.readouterr().out == f"{machine} -- ls 'a b'\n"
     with pytest.raises(UserInputError, match="no guest other") as caught:
         shell.main(["--attach", report, "--guest", "other"])
     assert caught.value.hint == "one of: protected, plain"

@@ -130,9 +130,9 @@ def test_claims_are_in_the_order_of_the_files_names(tmp_path: Path) -> None:
 
 def test_claims_that_differ_by_name_alone_are_told_once(tmp_path: Path) -> None:
     path = folder(tmp_path, a=WORKS.replace('id = "works"', 'ids = ["one", "two"]'))
-    one, two = load(path).claims
-    assert (one.id, two.id) == ("one", "two")
-    assert one == two.model_copy(update={"id": "one"})
+    first, second = load(path).claims
+    assert (first.id, second.id) == ("one", "two")
+    assert first == second.model_copy(update={"id": "one"})
     assert list(verifiers.load(verifiers.at(path))) == ["one", "two"]
     for wrong in ('ids = ["one"]', 'ids = "one"', 'ids = ["one", "two"]\nid = "three"', 'ids = ["one", "one"]'):
         assert re.search("ids: name|claimed twice", faults(tmp_path, WORKS.replace('id = "works"', wrong)))

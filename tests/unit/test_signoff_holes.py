@@ -36,10 +36,10 @@ def observations_of(data: bytes, **changes: Any) -> list[Observation]:
     return [refused(Page.USER, data=data, **changes), *SUBJECT[1:]]
 
 
-def elsewhere(seen: list[Observation], **changes: Any) -> list[Observation]:
+def elsewhere(observations: list[Observation], **changes: Any) -> list[Observation]:
     return [
         dataclasses.replace(observation, aim=dataclasses.replace(observation.aim, **changes))
-        for observation in seen
+        for observation in observations
         if observation.aim
     ]
 
@@ -251,15 +251,15 @@ def test_a_condition_is_the_harness_own_finding(
 def test_a_claim_may_be_skipped_where_the_kernel_has_not_what_its_probe_uses(
     stated: dict[str, str], release: str, name: str
 ) -> None:
-    known = {"devices": "kvm", "features": "avx"}
+    facts = {"devices": "kvm", "features": "avx"}
     skip = Skip.model_validate(stated)
-    case = skip.case(lambda condition: condition.holds("emulated", known), HostFacts(release or None))
+    case = skip.case(lambda condition: condition.holds("emulated", facts), HostFacts(release or None))
     assert (case[0] if case else "") == name
     table = {"id": "a_claim", "kind": "attack", "class": "kvm", "source": "s", "reason": "r", "plain": READ}
     claim = verifier_contract._claim({**table, "protected": REFUSED, "skip": stated})
     assert skip.names == tuple(claim.skip)
     assert case is None or claim.skip[case[0]] == case[1]
-    assert any(verifier_holds(one, "emulated", dict(known), release) for one in claim.skip) is bool(name)
+    assert any(verifier_holds(condition, "emulated", dict(facts), release) for condition in claim.skip) is bool(name)
 
 
 def test_the_longest_find_is_told_and_not_a_few_bytes_by_chance() -> None:

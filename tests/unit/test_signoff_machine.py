@@ -40,6 +40,6 @@ def test_a_machines_name_is_a_word(name: str) -> None:
 @pytest.mark.parametrize("name", ["laptop", "rack1-07.example", "vm (127.0.0.1:2222)", "vm (fe80::1%eth0:22)"])
 def test_a_machine_has_its_name_and_where_it_was_reached(name: str) -> None:
     assert parse_machine(name) == name
-    told: dict[str, Any] = dict.fromkeys(("series", "ended"), "") | {"host": {}, "made_of": {}, "kernel": None}
-    told |= {"machine": name, "commit": "unknown", "command": "pytest", "problems": [], "mode": "protected"}
-    assert list(bounds.record(told)) == []
+    fields: dict[str, Any] = dict.fromkeys(("series", "ended"), "") | {"host": {}, "made_of": {}, "kernel": None}
+    fields |= {"machine": name, "commit": "unknown", "command": "pytest", "problems": [], "mode": "protected"}
+    assert list(bounds.record(fields)) == []

@@ -68,9 +68,9 @@ def test_evidence_is_found_in_the_merged_folder_and_parts_are_as_they_came(repor
             assert (folder / name).is_file()
     names = [f"parts/{first_part.name}/evidence/{FIRST}/{role}.jsonl" for role in ("subject", "control")]
     assert list(report.rows[0].result.evidence) == names
-    kept = folder / "parts" / first_part.name
+    copy = folder / "parts" / first_part.name
     for path in first_part.rglob("*"):
-        assert path.is_dir() or (kept / path.relative_to(first_part)).read_bytes() == path.read_bytes()
+        assert path.is_dir() or (copy / path.relative_to(first_part)).read_bytes() == path.read_bytes()
 
 
 RANKED = (Status.FAIL, Status.ERROR, Status.MISS, Status.PASS, Status.SKIP)
@@ -79,8 +79,8 @@ RANKED = (Status.FAIL, Status.ERROR, Status.MISS, Status.PASS, Status.SKIP)
 @pytest.mark.parametrize(("worse", "better"), list(pairwise(RANKED)))
 @pytest.mark.parametrize("order", [1, -1])
 def test_of_two_words_the_worse_counts(reports: Path, worse: Status, better: Status, order: int) -> None:
-    said = [worse, better][::order]
-    folders = [part(reports, at, f"m{at}", {FIRST: one, **WELL}) for at, one in enumerate(said)]
+    statuses = [worse, better][::order]
+    folders = [part(reports, at, f"m{at}", {FIRST: status, **WELL}) for at, status in enumerate(statuses)]
     report, _ = merge_all(reports, *folders)
     row = report.rows[0]
     assert row.result.status is worse
@@ -142,7 +142,7 @@ def test_checks_of_several_parts_name_their_machine(reports: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"),
+    ("changes", "field"),
     [
         ({"mode": Mode.PLAIN}, "mode"),
         ({"series": "another"}, "series"),
@@ -151,10 +151,10 @@ def test_checks_of_several_parts_name_their_machine(reports: Path) -> None:
         ({"kernel": dataclasses.replace(KERNEL, patches=())}, "patches of the series"),
     ],
 )
-def test_parts_that_do_not_go_together_are_refused(reports: Path, changes: Any, what: str) -> None:
+def test_parts_that_do_not_go_together_are_refused(reports: Path, changes: Any, field: str) -> None:
     first_part = part(reports, 1, "one", {FIRST: Status.PASS, **WELL})
     two = part(reports, 2, "two", {SECOND: Status.PASS, **WELL}, **changes)
-    with pytest.raises(UserInputError, match=f"they differ in the {what}: ") as caught:
+    with pytest.raises(UserInputError, match=f"they differ in the {field}: ") as caught:
         merge_all(reports, first_part, two)
     assert str(first_part) in str(caught.value)
     assert str(two) in str(caught.value)
@@ -226,7 +226,7 @@ def test_the_matrix_shows_what_differs_and_the_verdicts(reports: Path) -> None:
         ("build id", ("ab" * 20, "12" * 20)),
         ("processor", ("AuthenticAMD, QEMU", "GenuineIntel, Xeon")),
     )
-    assert [(claim, [word.status for word in said]) for claim, said in result.verdicts] == [
+    assert [(claim, [word.status for word in words]) for claim, words in result.verdicts] == [
         (SECOND, [Status.PASS, Status.SKIP])
     ]
     page = (folder / "signoff.html").read_text()

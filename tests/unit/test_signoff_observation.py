@@ -62,8 +62,8 @@ def test_a_canary_must_be_a_page_of_random_bytes(data: bytes) -> None:
 
 
 def test_a_canary_is_never_shown() -> None:
-    seen = Observation(Page.USER, State.PLAIN, "load", CANARY, ("gpa 0",))
-    for text in (repr(CANARY), str(CANARY), f"{CANARY}", repr(seen), repr(dataclasses.astuple(seen)[:4])):
+    observation = Observation(Page.USER, State.PLAIN, "load", CANARY, ("gpa 0",))
+    for text in (repr(CANARY), str(CANARY), f"{CANARY}", repr(observation), repr(dataclasses.astuple(observation)[:4])):
         assert repr(BYTES[:4])[2:-1] not in text
         assert BYTES[:4].hex() not in text
     assert CANARY.fingerprint in repr(CANARY)

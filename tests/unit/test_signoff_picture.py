@@ -61,12 +61,12 @@ def test_runs_hold_the_same_pages_and_no_two_could_be_one(fates: Any) -> None:
 
 
 @given(FATES, FATES)
-def test_a_page_keeps_the_worst_that_it_met(one: Any, other: Any) -> None:
-    both = expand(overlay([spans(one), spans(other)]))
-    assert both.keys() == one.keys() | other.keys()
+def test_a_page_keeps_the_worst_that_it_met(first: Any, second: Any) -> None:
+    both = expand(overlay([spans(first), spans(second)]))
+    assert both.keys() == first.keys() | second.keys()
     order = list(Fate)
     for gpa, fate in both.items():
-        assert order.index(fate) == min(order.index(found[gpa]) for found in (one, other) if gpa in found)
+        assert order.index(fate) == min(order.index(fates[gpa]) for fates in (first, second) if gpa in fates)
 
 
 @given(FATES)

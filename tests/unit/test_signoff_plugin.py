@@ -172,12 +172,12 @@ def test_probe_that_kills_a_kernel_fails_its_claim_also_if_it_does_not_notice(pr
     text = KILLED + errors + ATTACK.replace("trial.attack(", f"if True: {ending}\n    trial.attack(")
     code, result, claims, _ = run(project, text)
     assert (code, result["verdict"]) == (1, "NOT PROTECTED")
-    one = claims["host_cannot_read"]
-    assert one["status"] == "FAIL"
-    assert one["why"].startswith("the probe did harm: the host: kernel died: Oops")
-    assert "evidence/host_cannot_read/harm-1.txt" in one["evidence"]
-    kept = project / "reports" / "latest" / "evidence" / "host_cannot_read" / "harm-1.txt"
-    assert kept.read_text().endswith("its console ends with: RIP")
+    row = claims["host_cannot_read"]
+    assert row["status"] == "FAIL"
+    assert row["why"].startswith("the probe did harm: the host: kernel died: Oops")
+    assert "evidence/host_cannot_read/harm-1.txt" in row["evidence"]
+    console = project / "reports" / "latest" / "evidence" / "host_cannot_read" / "harm-1.txt"
+    assert console.read_text().endswith("its console ends with: RIP")
 
 
 def test_a_fail_exits_1_and_beats_an_error(project: Path) -> None:
@@ -267,11 +267,11 @@ def test_nothing_but_a_verdict_of_pass_makes_a_pass(project: Path) -> None:
     assert result, output
     assert code == result["exit_code"] == 1
     assert claims.pop("host_cannot_read")["status"] == claims.pop("host_stays_healthy")["status"] == "PASS"
-    assert {name: one["status"] for name, one in claims.items()} == {name: end[0] for name, end in ENDS.items()}
+    assert {name: row["status"] for name, row in claims.items()} == {name: end[0] for name, end in ENDS.items()}
     for name, (_, why) in ENDS.items():
         assert why in claims[name]["why"]
     suite = ET.parse(project / "reports" / "latest" / "junit.xml").find("testsuite")
-    counts = {status: sum(one["status"] == status for one in claims.values()) for status in ("FAIL", "ERROR", "MISS")}
+    counts = {status: sum(row["status"] == status for row in claims.values()) for status in ("FAIL", "ERROR", "MISS")}
     assert (
         int(suite.get("failures")) == len(suite.findall("testcase/failure")) == counts["FAIL"] + 1
     )  # and the whole run
@@ -421,8 +421,8 @@ BROUGHT_DOWN = GIVES_UP.replace(
 
 
 def test_a_set_up_that_the_kernel_under_test_brings_down_is_a_fail_of_health_and_no_error(project: Path) -> None:
-    code, result, claims, said = run(project, BROUGHT_DOWN + WORKS)
-    assert (code, result["verdict"]) == (1, "NOT USABLE"), said
+    code, result, claims, output = run(project, BROUGHT_DOWN + WORKS)
+    assert (code, result["verdict"]) == (1, "NOT USABLE"), output
     why = "not run: the set-up failed: harm: a plain guest comes up, and not the one under test"
     for name in ("host_cannot_read", "guest_works"):
         assert (claims[name]["status"], claims[name]["why"]) == ("MISS", why)
@@ -461,8 +461,8 @@ def test_reports_that_cannot_be_kept_are_told_in_one_line_before_any_work(projec
     make(reports)
     code, result, _, output = run(project, ATTACK + WORKS, "--reports", str(reports))
     assert (code, result) == (2, None)
-    told = f"reports: reports cannot be written to {reports}: {why}; name another folder with --reports DIR"
-    assert output.count(told) == 1
+    message = f"reports: reports cannot be written to {reports}: {why}; name another folder with --reports DIR"
+    assert output.count(message) == 1
     assert "Traceback" not in output
     assert "INTERNALERROR" not in output
     assert "test_claims.py" not in output  # no claim was begun
@@ -588,9 +588,9 @@ def test_run_whose_folder_is_moved_away_is_not_proven_and_told_in_one_line(proje
     assert "exit 2: not proven" in output
     assert "INTERNALERROR" not in output
     assert "Traceback" not in output
-    (kept,) = (path for path in (project / "elsewhere").iterdir() if path.is_dir())
+    (report,) = (path for path in (project / "elsewhere").iterdir() if path.is_dir())
     moved = subprocess.run(
-        [sys.executable, "-m", "signoff", kept], cwd=PROJECT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "signoff", report], cwd=PROJECT, capture_output=True, text=True, check=False
     )
     assert moved.returncode == 2
     assert "PASS   host_cannot_read" in moved.stdout

@@ -97,7 +97,7 @@ def test_another_si_code_is_fail() -> None:
     protected = {"signal": "SIGBUS", "si_code": "BUS_ADRERR", "leak": "none"}
     wrong = [refused(p, returned=None, errno=None, signal="SIGBUS", si_code="BUS_OBJERR") for p in Page]
     assert judge_all(wrong, protected=protected) == (Status.FAIL, "wrong outcome: BUS_OBJERR is not BUS_ADRERR")
-    right = [change_in(seen, si_code="BUS_ADRERR") for seen in wrong]
+    right = [change_in(observation, si_code="BUS_ADRERR") for observation in wrong]
     assert judge_all(right, protected=protected)[0] is Status.PASS
 
 
@@ -127,7 +127,7 @@ def test_a_write_must_be_looked_for_by_the_guest() -> None:
         "plain": {"returned": 4096, "leak": "none", "page_after": "overwritten"},
         "protected": {"returned": -1, "errno": "EIO", "leak": "none", "page_after": "intact"},
     }
-    control = [dataclasses.replace(seen, data=b"", page_after=After.OVERWRITTEN) for seen in CONTROL]
+    control = [dataclasses.replace(observation, data=b"", page_after=After.OVERWRITTEN) for observation in CONTROL]
     blind = [refused(p, errno="EIO") for p in Page]
     assert judge_all(blind, control, **write)[0] is Status.FAIL
     looked = [refused(p, errno="EIO", page_after=After.INTACT) for p in Page]
@@ -184,7 +184,7 @@ def test_a_control_that_does_not_vouch_is_miss(control: Sequence[Observation], w
 def test_a_shared_page_is_a_control_by_its_own_column() -> None:
     column = {"returned": 512, "leak": 512}
     assert judge_all(SUBJECT, CONTROL, shared=column)[0] is Status.MISS
-    partly = [change_in(seen, returned=512, data=seen.data[:512]) for seen in SHARED]
+    partly = [change_in(observation, returned=512, data=observation.data[:512]) for observation in SHARED]
     assert judge_all(SUBJECT, [*PLAIN, *partly], shared=column)[0] is Status.PASS
     assert judge_all(SUBJECT, [*PLAIN, *partly])[0] is Status.MISS
 
@@ -308,12 +308,12 @@ def test_nothing_but_the_rule_makes_a_pass(
         and {c.page for c in control} >= expected
         and {(s.page, s.call) for s in subject} == {(c.page, c.call) for c in control if c.state is State.PLAIN}
         and {(s.page, s.call) for s in subject} == {(c.page, c.call) for c in control if c.state is State.SHARED}
-        and all(any(word.strip() for word in seen.reach) for seen in [*subject, *control])
+        and all(any(word.strip() for word in observation.reach) for observation in [*subject, *control])
         and all(s.state is State.PRIVATE for s in subject)
         and all(c.state is not State.PRIVATE for c in control)
         and all(s.ending == Ending(-1, "EFAULT") for s in subject)
         and all(other.canary.count_leaked(s.data) == 0 for s in subject for other in subject)
-        and all(seen.page_after in (None, After.INTACT) for seen in [*subject, *control])
+        and all(observation.page_after in (None, After.INTACT) for observation in [*subject, *control])
         and all(c.ending == Ending(4096) for c in control)
         and all(c.canary.count_leaked(c.data) == 4096 for c in control)
         and not {s.canary.fingerprint for s in subject} & {c.canary.fingerprint for c in control}

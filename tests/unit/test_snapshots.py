@@ -258,8 +258,8 @@ def test_first_boot_in_which_a_process_died_is_told_and_not_saved(
 def test_first_boot_with_wrong_clocks_is_told_and_not_saved(
     hosts: EmulatedHosts, notes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = f"[    6.842641] kvm: {WRONG_CLOCK}"
-    monkeypatch.setattr(FakeHost, "kernel_log", lambda host: said if host is FakeHost.all[0] else "")
+    line = f"[    6.842641] kvm: {WRONG_CLOCK}"
+    monkeypatch.setattr(FakeHost, "kernel_log", lambda host: line if host is FakeHost.all[0] else "")
     hosts.saved_state()
     (note,) = notes
     assert "the clocks of its guests are wrong" in note

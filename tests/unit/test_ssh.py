@@ -402,9 +402,9 @@ def test_end_of_a_conversation_ends_the_programs_input(ssh: Ssh, server: Server)
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as made:
-        made.settimeout(AT_ONCE)
-        yield made
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(AT_ONCE)
+        yield server
 
 
 def accept(listener: socket.socket) -> socket.socket:
@@ -423,8 +423,8 @@ def receive(sock: socket.socket, size: int) -> bytes:
 
 
 def test_tunnel_carries_both_ways(ssh: Ssh, listener: socket.socket) -> None:
-    ended: list[int] = []
-    ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ended.append(1))
+    ends: list[int] = []
+    ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ends.append(1))
     ours.settimeout(AT_ONCE)
     far = accept(listener)
     there, back = os.urandom(MIB), os.urandom(MIB)
@@ -432,36 +432,36 @@ def test_tunnel_carries_both_ways(ssh: Ssh, listener: socket.socket) -> None:
     assert receive(far, MIB) == there
     threading.Thread(target=far.sendall, args=(back,), daemon=True).start()
     assert receive(ours, MIB) == back
-    assert not ended
+    assert not ends
 
 
 def test_far_end_of_a_tunnel_is_told_once_and_ends_ours(ssh: Ssh, listener: socket.socket) -> None:
-    ended: list[int] = []
-    ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ended.append(1))
+    ends: list[int] = []
+    ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ends.append(1))
     ours.settimeout(AT_ONCE)
     accept(listener).close()
     assert ours.recv(1) == b""
-    poll_until(lambda: ended, Deadline(AT_ONCE), "the end to be told")
+    poll_until(lambda: ends, Deadline(AT_ONCE), "the end to be told")
     ours.close()
-    assert ended == [1]
+    assert ends == [1]
 
 
 def test_our_end_of_a_tunnel_ends_the_far_one_and_is_no_news(ssh: Ssh, listener: socket.socket) -> None:
-    ended: list[int] = []
-    ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ended.append(1))
+    ends: list[int] = []
+    ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ends.append(1))
     far = accept(listener)
     ours.close()
     assert far.recv(1) == b""
     ssh.run(["true"], seconds=LONG)
-    assert not ended
+    assert not ends
 
 
 @pytest.mark.parametrize("how", ["session", "connection", "machine"])
 def test_tunnel_ends_with_session_and_machine_which_is_not_its_far_end(
     ssh: Ssh, wire: Wire, vitals: Vitals, listener: socket.socket, how: str
 ) -> None:
-    ended: list[int] = []
-    ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ended.append(1))
+    ends: list[int] = []
+    ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ends.append(1))
     carriers = [thread for thread in threading.enumerate() if thread.name == "tunnel"]
     ours.settimeout(AT_ONCE)
     far = accept(listener)
@@ -475,7 +475,7 @@ def test_tunnel_ends_with_session_and_machine_which_is_not_its_far_end(
     assert carriers
     for carrier in carriers:
         carrier.join(AT_ONCE)
-    assert not ended
+    assert not ends
     far.close()
 
 

@@ -81,9 +81,9 @@ def files_left(store: Store) -> list[str]:
 
 def test_entry_is_made_once_and_then_found(store: Store) -> None:
     assert store.get("kind", "a") is None
-    made = store.get_or_make("kind", "a", fill_with(3))
-    assert (made / "content").read_bytes() == b"ccc"
-    assert store.get_or_make("kind", "a", never) == store.get("kind", "a") == made == store.path("kind", "a")
+    entry = store.get_or_make("kind", "a", fill_with(3))
+    assert (entry / "content").read_bytes() == b"ccc"
+    assert store.get_or_make("kind", "a", never) == store.get("kind", "a") == entry == store.path("kind", "a")
 
 
 def test_processes_that_ask_for_the_same_make_it_once(
@@ -120,8 +120,8 @@ def test_entry_whose_maker_was_killed_is_made_from_nothing(
     poll_until((tmp_path / "makes").exists, Deadline(60), "it to make")
     killed.kill()
     killed.wait()
-    made = store.get_or_make("kind", "same", fill_with())
-    assert sorted(p.name for p in made.iterdir()) == [".sums", ".used", "content"]
+    entry = store.get_or_make("kind", "same", fill_with())
+    assert sorted(p.name for p in entry.iterdir()) == [".sums", ".used", "content"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -142,10 +142,10 @@ def test_program_that_finds_the_disk_full_is_not_told_as_a_fault_of_the_code(
     store: Store, full: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A compiler's own words are in the middle of make's, and the disk may be that of its temporary files."""
-    said = "x.c:45:1: fatal error: error writing to /tmp/ccS5bQOn.s: No space left on device\nmake: Error 1"
+    output = "x.c:45:1: fatal error: error writing to /tmp/ccS5bQOn.s: No space left on device\nmake: Error 1"
 
     def make(_: Path) -> None:
-        raise KernelError(f"the code does not build\n{said}", hint="repeat it")
+        raise KernelError(f"the code does not build\n{output}", hint="repeat it")
 
     place = store.root if full == "XDG_CACHE_HOME" else Path(tempfile.gettempdir())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0 if Path(path) == place else 1 << 40))
@@ -236,7 +236,7 @@ def use_entry(store: Store, key: str, days_ago: float, size: int = MIB) -> None:
 
 
 @pytest.mark.parametrize(
-    ("megabytes", "days", "kept"),
+    ("megabytes", "days", "remaining"),
     [
         (100, 100, ["new", "middle", "old"]),
         (100, 7, ["new", "middle"]),
@@ -248,13 +248,13 @@ def use_entry(store: Store, key: str, days_ago: float, size: int = MIB) -> None:
     ],
 )
 def test_clean_removes_the_old_and_then_the_longest_unused(
-    store: Store, megabytes: float, days: float, kept: list[str]
+    store: Store, megabytes: float, days: float, remaining: list[str]
 ) -> None:
     for key, age in (("middle", 5), ("old", 10), ("new", 0)):
         use_entry(store, key, age)
     removed = store.clean(max_bytes=int(megabytes * MIB), max_age=days * DAY)
-    assert [entry.key for entry in store.entries()] == kept
-    assert sorted(entry.key for entry in removed) == sorted({"new", "middle", "old"} - set(kept))
+    assert [entry.key for entry in store.entries()] == remaining
+    assert sorted(entry.key for entry in removed) == sorted({"new", "middle", "old"} - set(remaining))
 
 
 def test_what_was_used_before_one_that_does_not_fit_goes_too(store: Store) -> None:
@@ -402,13 +402,13 @@ def test_cache_below_a_file_is_told_by_whatever_comes_first(tmp_path: Path, use:
 
 
 def test_entry_of_a_cache_that_is_only_read_is_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = store.get_or_make("kind", "key", lambda folder: (folder / "x").touch())
+    entry = store.get_or_make("kind", "key", lambda folder: (folder / "x").touch())
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(Path, "touch", refuse)
-    assert store.get("kind", "key") == made
+    assert store.get("kind", "key") == entry
 
 
 def test_what_an_entry_is_made_of_is_known_by_its_hash(store: Store) -> None:
@@ -417,28 +417,28 @@ def test_what_an_entry_is_made_of_is_known_by_its_hash(store: Store) -> None:
         (folder / "below" / "image").write_bytes(b"abc")
         (folder / "link").symlink_to("below/image")
 
-    made = store.get_or_make("kind", "key", make)
-    there = subprocess.run(["sha256sum", made / "below" / "image"], capture_output=True, text=True, check=True).stdout
-    assert sums(made)["below/image"] == there.split()[0]
-    assert sorted(sums(made)) == ["below/image", "link"]
+    entry = store.get_or_make("kind", "key", make)
+    there = subprocess.run(["sha256sum", entry / "below" / "image"], capture_output=True, text=True, check=True).stdout
+    assert sums(entry)["below/image"] == there.split()[0]
+    assert sorted(sums(entry)) == ["below/image", "link"]
 
 
-def edit(made: Path) -> None:
-    (made / "content").write_bytes((made / "content").read_bytes()[:-1] + b"x")
+def edit(entry: Path) -> None:
+    (entry / "content").write_bytes((entry / "content").read_bytes()[:-1] + b"x")
 
 
-def remove(made: Path) -> None:
-    (made / "content").unlink()
+def remove(entry: Path) -> None:
+    (entry / "content").unlink()
 
 
-def lead_elsewhere(made: Path) -> None:
-    (made / "link").unlink()
-    (made / "link").symlink_to("/bin/sh")
+def lead_elsewhere(entry: Path) -> None:
+    (entry / "link").unlink()
+    (entry / "link").symlink_to("/bin/sh")
 
 
-def lay_beside(made: Path) -> None:
-    (made / "lib").mkdir()
-    (made / "lib" / "libc.so.6").write_bytes(b"another")
+def lay_beside(entry: Path) -> None:
+    (entry / "lib").mkdir()
+    (entry / "lib" / "libc.so.6").write_bytes(b"another")
 
 
 @pytest.mark.parametrize(
@@ -449,11 +449,11 @@ def test_entry_that_was_changed_is_refused_by_name(store: Store, change: Callabl
         fill_with()(folder)
         (folder / "link").symlink_to("content")
 
-    made = store.get_or_make("kernel", "key", make)
-    change(made)
+    entry = store.get_or_make("kernel", "key", make)
+    change(entry)
     with pytest.raises(SetupError, match="the cache's kernel key was changed since it was made") as caught:
         Store(store.root).get("kernel", "key")
-    assert f"rm -r {made}" in caught.value.hint
+    assert f"rm -r {entry}" in caught.value.hint
     assert caught.value.artefact is not None
     assert caught.value.artefact.name == name
 
@@ -465,9 +465,9 @@ def test_use_changes_no_entry(store: Store) -> None:
 
 
 def test_entry_of_an_earlier_version_gets_its_hashes_when_it_is_handed_out(store: Store) -> None:
-    made = store.get_or_make("kind", "key", fill_with())
-    (made / ".sums").unlink()
-    assert Store(store.root).get("kind", "key") == made
-    edit(made)
+    entry = store.get_or_make("kind", "key", fill_with())
+    (entry / ".sums").unlink()
+    assert Store(store.root).get("kind", "key") == entry
+    edit(entry)
     with pytest.raises(SetupError, match="was changed since it was made"):
         Store(store.root).get("kind", "key")

@@ -18,9 +18,9 @@ from tests.unit.machine_samples import FakeSsh
 class FakeGuest:
     """A guest whose host says how many pages are out of the direct map, one number after the other."""
 
-    def __init__(self, spec: Any, *, protected: bool, out: tuple[int, ...] = (), got: str = "2 rounds") -> None:
+    def __init__(self, spec: Any, *, protected: bool, out: tuple[int, ...] = (), work: str = "2 rounds") -> None:
         self.spec, self.protected, self.pid = spec, protected, 77
-        self._out, self._got = list(out), got
+        self._out, self._got = list(out), work
         self.memory = self
 
     def checks(self, *_: str, seconds: float) -> list[dict[str, str]]:
@@ -28,8 +28,8 @@ class FakeGuest:
         return [{"name": "content", "expected": "2 rounds", "got": self._got}]
 
     def protection(self) -> str:
-        left = self._out.pop(0) if len(self._out) > 1 else self._out[0]
-        return f"enabled: 0\nhost_pages_out_of_direct_map: {left}\n"
+        pages = self._out.pop(0) if len(self._out) > 1 else self._out[0]
+        return f"enabled: 0\nhost_pages_out_of_direct_map: {pages}\n"
 
 
 def host(*guests: FakeGuest, log: str = "all is well\n") -> Any:

@@ -28,7 +28,7 @@ ABSENT = 1 * PAGE
 
 def sweep_output(**changes: Any) -> str:
     """What the program prints of a guest of four pages and one of its VMM's, which has shared one."""
-    told = {
+    fields = {
         "way": "process_vm_readv",
         "bytes": 4096,
         "pages": 5,
@@ -42,7 +42,7 @@ def sweep_output(**changes: Any) -> str:
         "account": [[SHARED, 1]],
         "later_account": [[SHARED, 1]],
     }
-    return json.dumps({**told, **changes})
+    return json.dumps({**fields, **changes})
 
 
 def make_sweep(**changes: Any) -> Sweep:
@@ -62,8 +62,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SHARED_BESIDE", 1)
 
 
-def wrong_checks(one: Sweep, *, physical: bool = False) -> list[str]:
-    return [check.name for check in checks(one, "EFAULT", physical=physical) if not check.right]
+def wrong_checks(swept: Sweep, *, physical: bool = False) -> list[str]:
+    return [check.name for check in checks(swept, "EFAULT", physical=physical) if not check.right]
 
 
 def test_pages_and_how_they_fared() -> None:
@@ -121,8 +121,8 @@ def test_a_page_that_was_not_tried_was_not_refused() -> None:
 
 def test_a_guest_that_shares_more_than_it_needs_is_told() -> None:
     few, many = make_sweep(**with_account([PAGE, 2])), make_sweep(**with_account([0, 4]))
-    for one, right in ((few, True), (many, False)):
-        assert [check.right for check in check_shared_is_little(one, [2 * PAGE])] == [right]
+    for swept, right in ((few, True), (many, False)):
+        assert [check.right for check in check_shared_is_little(swept, [2 * PAGE])] == [right]
     assert "3 pages: 0x0-0x1fff" in check_shared_is_little(many, [2 * PAGE])[0].got
 
 

@@ -132,10 +132,10 @@ def change_seen(claim: str, role: str, change: Callable[[dict[str, Any]], object
 
     def edit(folder: Path) -> None:
         path = folder / f"evidence/{claim}/{role}.jsonl"
-        kept = [json.loads(one) for one in path.read_text().splitlines()]
-        change(kept[at])
-        path.write_text("".join(f"{json.dumps(one)}\n" for one in kept))
-        bare = [{k: v for k, v in one.items() if k not in ("data", "cuts", "canary_key")} for one in kept]
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        change(rows[at])
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        bare = [{k: v for k, v in row.items() if k not in ("data", "cuts", "canary_key")} for row in rows]
         line(claim, lambda row: row.update(runs=mix(row["runs"], role, bare)))(folder)
 
     return edit
@@ -143,18 +143,18 @@ def change_seen(claim: str, role: str, change: Callable[[dict[str, Any]], object
 
 def mix(before: list[dict[str, Any]], role: str, fresh: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The subject's and the control's, the subject's first, one of them anew."""
-    others = [one for one in before if one["role"] != role]
+    others = [row for row in before if row["role"] != role]
     return [*fresh, *others] if role == "subject" else [*others, *fresh]
 
 
 def get_bytes(data: Callable[[bytes], bytes], *, honest: bool = True) -> Callable[[dict[str, Any]], None]:
     """An attacker that got bytes made of the canary; ``honest``: the count in the line is the true one of bytes got."""
 
-    def change(one: dict[str, Any]) -> None:
-        result = data(canary_of(bytes.fromhex(one["canary_key"])))
-        one["data"] = result.hex()
+    def change(row: dict[str, Any]) -> None:
+        result = data(canary_of(bytes.fromhex(row["canary_key"])))
+        row["data"] = result.hex()
         if honest:
-            one["got"] = len(result)
+            row["got"] = len(result)
 
     return change
 
@@ -162,10 +162,10 @@ def get_bytes(data: Callable[[bytes], bytes], *, honest: bool = True) -> Callabl
 def change_check(claim: str, change: Callable[[dict[str, Any]], object], role: str = "subject") -> Edit:
     def edit(folder: Path) -> None:
         path = folder / f"evidence/{claim}/checks-{role}.jsonl"
-        kept = [json.loads(one) for one in path.read_text().splitlines()]
-        change(kept[0])
-        path.write_text("".join(f"{json.dumps(one)}\n" for one in kept))
-        right = [{**one, "right": one["expected"] == one["got"]} for one in kept]
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        change(rows[0])
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        right = [{**row, "right": row["expected"] == row["got"]} for row in rows]
         line(claim, lambda row: row.update(checks=mix(row["checks"], role, right)))(folder)
 
     return edit
@@ -186,9 +186,9 @@ def drop_role(claim: str, role: str) -> Edit:
         names = [f"evidence/{claim}/{role}.jsonl", f"evidence/{claim}/checks-{role}.jsonl"]
 
         def change(row: dict[str, Any]) -> None:
-            row["evidence"] = [one for one in row["evidence"] if one not in names]
-            row["runs"] = [one for one in row["runs"] if one["role"] != role]
-            row["checks"] = [one for one in row["checks"] if one["role"] != role]
+            row["evidence"] = [file for file in row["evidence"] if file not in names]
+            row["runs"] = [run for run in row["runs"] if run["role"] != role]
+            row["checks"] = [check for check in row["checks"] if check["role"] != role]
 
         line(claim, change)(folder)
         for name in names:
@@ -211,7 +211,7 @@ def drop_event(event: str, at: int = 0) -> Edit:
     def edit(folder: Path) -> None:
         path = folder / "journal.jsonl"
         lines = path.read_text().splitlines()
-        listing = [number for number, one in enumerate(lines) if f'"event":"{event}"' in one]
+        listing = [number for number, line in enumerate(lines) if f'"event":"{event}"' in line]
         del lines[listing[at]]
         path.write_text("\n".join(lines) + "\n")
 
@@ -280,7 +280,7 @@ def saying(**changes: Any) -> Callable[[dict[str, Any]], object]:
 
 
 def change_aim(**changes: Any) -> Callable[[dict[str, Any]], object]:
-    return lambda one: one["aim"].update(changes)
+    return lambda row: row["aim"].update(changes)
 
 
 def in_zeros(size: int, at: int = 0, of: int = 0) -> Callable[[bytes], bytes]:

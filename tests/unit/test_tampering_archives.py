@@ -48,7 +48,7 @@ def tar_of(name: str) -> bytes:
 def zip_folder(folder: Path, *, comment: bytes = b"", extra: bytes = b"") -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        for path in sorted(file for file in folder.rglob("*") if file.is_file()):
             info = zipfile.ZipInfo(f"{folder.name}/{path.relative_to(folder)}")
             info.extra = extra if path.name == PAGE else b""
             archive.writestr(info, path.read_bytes())
@@ -99,7 +99,7 @@ def by_its_pax_name(folder: Path) -> bytes:
     """A tar archive in which a log is called as the page is, for unpackers that read no pax headers."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        for path in sorted(file for file in folder.rglob("*") if file.is_file()):
             name = f"{folder.name}/{path.relative_to(folder)}"
             info = archive.gettarinfo(path, name)
             if path.name == "console.log":
@@ -156,7 +156,7 @@ def by_an_old_prefix(folder: Path) -> bytes:
 def with_comments(folder: Path) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        for path in sorted(file for file in folder.rglob("*") if file.is_file()):
             info = zipfile.ZipInfo(f"{folder.name}/{path.relative_to(folder)}")
             info.comment = b"PROTECTED on SEV-SNP"
             archive.writestr(info, path.read_bytes())
@@ -172,7 +172,7 @@ def of_one_file_by_its_count(folder: Path) -> bytes:
 
 def name_that_ends(folder: Path) -> bytes:
     """A name that ends at a zero for one unpacker, and goes on for another."""
-    name, other = (f"{folder.name}/{one}".encode() for one in ("signoff.tap", "signoff.\0ap"))
+    name, other = (f"{folder.name}/{ending}".encode() for ending in ("signoff.tap", "signoff.\0ap"))
     return zip_folder(folder).replace(name, other)
 
 

@@ -33,7 +33,7 @@ from tests.unit.test_tampering import (
     swap,
 )
 from tests.unit.test_tampering_identity import kernel
-from tests.unit.test_tampering_kinds import HEALTH, ORACLE, SWEEP, events, keep_file, of_json, put
+from tests.unit.test_tampering_kinds import HEALTH, ORACLE, SWEEP, events, keep_file, of_json, write_file
 
 READS, WRITES, WORKS = "host_cannot_read", "host_cannot_write", "guest_works"
 
@@ -46,13 +46,13 @@ def aim(role: str = "subject", **changes: Any) -> Edit:
     """Change where a probe is aimed at, in the journal as well, and in what is said of its place."""
 
     def edit(folder: Path) -> None:
-        def change(one: dict[str, Any]) -> None:
-            commitment = one["aim"]["commitment"]
-            for before, after in [(one["aim"][key], value) for key, value in changes.items() if isinstance(value, str)]:
-                one["reach"] = [text.replace(before, after) for text in one["reach"]]
-            one["aim"].update(changes)
+        def change(row: dict[str, Any]) -> None:
+            commitment = row["aim"]["commitment"]
+            for before, after in [(row["aim"][key], value) for key, value in changes.items() if isinstance(value, str)]:
+                row["reach"] = [text.replace(before, after) for text in row["reach"]]
+            row["aim"].update(changes)
             names = {key: value for key, value in changes.items() if key != "planted"}
-            events(lambda told: [e.update(names) for e in told if e.get("commitment") == commitment])(folder)
+            events(lambda rows: [e.update(names) for e in rows if e.get("commitment") == commitment])(folder)
 
         change_seen(READS, role, change)(folder)
 
@@ -81,11 +81,11 @@ def page_of_another_claim(folder: Path) -> None:
     for role, came in (("subject", {}), ("control", {"data": "", "got": 0, "leaked": 0, "head": ""})):
         after = "intact" if role == "subject" else "overwritten"
         text = (folder / f"evidence/{READS}/{role}.jsonl").read_text()
-        copies = [{**json.loads(one), **came, "page_after": after} for one in text.splitlines()]
-        (folder / f"evidence/{WRITES}/{role}.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in copies))
-        fresh += [{k: v for k, v in one.items() if k not in ("data", "cuts", "canary_key")} for one in copies]
+        copies = [{**json.loads(line), **came, "page_after": after} for line in text.splitlines()]
+        (folder / f"evidence/{WRITES}/{role}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in copies))
+        fresh += [{k: v for k, v in row.items() if k not in ("data", "cuts", "canary_key")} for row in copies]
     line(WRITES, saying(runs=fresh))(folder)
-    events(lambda told: told.__setitem__(slice(None), [each for one in told for each in plant_twice(one)]))(folder)
+    events(lambda rows: rows.__setitem__(slice(None), [each for event in rows for each in plant_twice(event)]))(folder)
 
 
 def plant_twice(event: dict[str, Any]) -> list[dict[str, Any]]:
@@ -100,13 +100,13 @@ def later(folder: Path) -> None:
     def moment(text: str) -> str:
         return (datetime.fromisoformat(text) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    def postpone(one: dict[str, Any]) -> None:
-        one["seen"] += seconds
-        one["aim"]["planted"] += seconds
+    def postpone(row: dict[str, Any]) -> None:
+        row["seen"] += seconds
+        row["aim"]["planted"] += seconds
 
-    told = json.loads((folder / "record.json").read_text())
-    record(started=moment(told["started"]), ended=moment(told["ended"]))(folder)
-    events(lambda every: [one.update(time=one["time"] + seconds) for one in every])(folder)
+    content = json.loads((folder / "record.json").read_text())
+    record(started=moment(content["started"]), ended=moment(content["ended"]))(folder)
+    events(lambda every: [event.update(time=event["time"] + seconds) for event in every])(folder)
     for claim in (READS, WRITES, "host_reads_zeros", "kernel_can_map"):
         for role in ("subject", "control"):
             for at in range(len((folder / f"evidence/{claim}/{role}.jsonl").read_text().splitlines())):
@@ -121,9 +121,9 @@ def pem(text: str) -> Edit:
 def envelope(change: Callable[[dict[str, Any]], object]) -> Edit:
     def edit(folder: Path) -> None:
         path = folder / "attestation.json"
-        told = json.loads(path.read_text())
-        change(told)
-        path.write_text(json.dumps(told))
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
 
     return edit
 
@@ -160,7 +160,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "an_errno_that_is_a_list": (REMADE, subject(errno=["EFAULT"]), "has the wrong type"),
     "a_time_as_text": (
         REMADE,
-        change_seen(READS, "subject", lambda one: one.update(seen=str(one["seen"]))),
+        change_seen(READS, "subject", lambda row: row.update(seen=str(row["seen"]))),
         "has the wrong type",
     ),
     "a_number_too_large_to_be_one": (
@@ -193,7 +193,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "an_address_that_is_part_of_another": (
         REMADE,
         change_seen(
-            READS, "subject", lambda one: one.update(reach=[f"{one['aim'][name]}000" for name in ("gpa", "hva")])
+            READS, "subject", lambda row: row.update(reach=[f"{row['aim'][name]}000" for name in ("gpa", "hva")])
         ),
         "names other addresses",
     ),
@@ -220,7 +220,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     "a_field_more_in_an_event": (
         REMADE,
-        events(lambda told: told[0].update(hardware="SEV-SNP")),
+        events(lambda rows: rows[0].update(hardware="SEV-SNP")),
         "has hardware, which",
     ),
     "a_field_more_in_the_kernel": (REMADE, kernel(hardware="SEV-SNP"), "has hardware, which"),
@@ -244,7 +244,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     "a_list_more_of_what_it_is_made": (
         REMADE,
-        put("identity/hardware.sha256", "x"),
+        write_file("identity/hardware.sha256", "x"),
         "identity/hardware.sha256 is a file that no",
     ),
     "a_condition_of_a_skip_that_is_another": (

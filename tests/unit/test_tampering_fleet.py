@@ -112,8 +112,8 @@ THEIRS = fingerprint(OTHER.public_key())
 def test_a_machines_parts_are_by_its_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], status: int, message: str
 ) -> None:
-    code, told = check_fleet(keys_of(tmp_path)[0], capsys, *words)
-    assert (code, message in told) == (status, True), told
+    code, output = check_fleet(keys_of(tmp_path)[0], capsys, *words)
+    assert (code, message in output) == (status, True), output
 
 
 def test_the_key_of_a_part_signs_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,8 +164,8 @@ def whole(folder: Path) -> Path:
     return part(folder / "parts", 1, "one", EVERY, key=OTHER)
 
 
-def leak(one: dict[str, Any]) -> None:
-    one.update(data=bytes.fromhex(one["data"]).hex() or "00", leaked=4096, got=4096)
+def leak(row: dict[str, Any]) -> None:
+    row.update(data=bytes.fromhex(row["data"]).hex() or "00", leaked=4096, got=4096)
 
 
 PARTS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -313,7 +313,7 @@ def test_a_page_that_two_parts_have_is_found(
 
 def test_a_nonce_that_two_parts_have_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = (part(tmp_path / "parts", number, f"m{number}", EVERY, key=KEY) for number in range(2))
-    nonces = [json.loads((one / "journal.jsonl").read_text().splitlines()[0])["nonce"] for one in (first, second)]
+    nonces = [json.loads((folder / "journal.jsonl").read_text().splitlines()[0])["nonce"] for folder in (first, second)]
     path = second / "journal.jsonl"
     path.write_text(path.read_text().replace(nonces[1], nonces[0]))
     remake(second)
@@ -355,8 +355,8 @@ def pack(folder: Path, path: Path, change: Callable[[tarfile.TarFile], object] =
 def member(name: str, **facts: Any) -> Callable[[tarfile.TarFile], None]:
     def add(archive: tarfile.TarFile) -> None:
         info = tarfile.TarInfo(name)
-        for what, value in facts.items():
-            setattr(info, what, value)
+        for field, value in facts.items():
+            setattr(info, field, value)
         archive.addfile(info, io.BytesIO(bytes(info.size)))
 
     return add
@@ -464,9 +464,9 @@ def test_keys_and_contracts_may_be_files(report: Path, tmp_path: Path, capsys: p
 
 def test_weak_contracts_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A contract of one claim, and one of claims that are all skipped."""
-    one = f"version = 2\n[[claim]]{CONTRACT.split('[[claim]]')[1]}"
-    report = small_report(tmp_path / "one", KEY, contract=one)
-    assert main([str(report), "--key", MINE, "--contract", contract_sha256(one)]) == 2
+    weak = f"version = 2\n[[claim]]{CONTRACT.split('[[claim]]')[1]}"
+    report = small_report(tmp_path / "one", KEY, contract=weak)
+    assert main([str(report), "--key", MINE, "--contract", contract_sha256(weak)]) == 2
     assert "no claim about the whole run" in " ".join(capsys.readouterr().out.split())
     head, *claims = CONTRACT.split("[[claim]]")
     skipped = "[[claim]]".join([head, *(
@@ -505,9 +505,9 @@ def test_a_plain_run_passes_no_claim_about_protection_anywhere(tmp_path: Path) -
     assert "controls, no sign-off" in junit
     from tests.unit.test_tampering import payload  # noqa: PLC0415
 
-    told: dict[str, Any] = {}
-    payload(told.update)(report)
-    assert (told["predicate"]["result"], told["predicate"]["passedTests"]) == ("WARNED", [])
+    content: dict[str, Any] = {}
+    payload(content.update)(report)
+    assert (content["predicate"]["result"], content["predicate"]["passedTests"]) == ("WARNED", [])
 
 
 # --- the program ---
@@ -540,4 +540,4 @@ def test_control_characters_of_a_kernel_reach_no_terminal(tmp_path: Path, capsys
     page = (report / "signoff.html").read_text()
     assert (result, "its host has processor" in words) == (3, True), words
     for text in (words, page, (report / "junit.xml").read_text()):
-        assert not {one for one in text if not one.isprintable()} - {"\n", "\t"}
+        assert not {letter for letter in text if not letter.isprintable()} - {"\n", "\t"}

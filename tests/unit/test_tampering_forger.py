@@ -47,7 +47,7 @@ from tests.unit.test_tampering import (
 )
 from tests.unit.test_tampering_details import kernel
 from tests.unit.test_tampering_fleet import EVERY, check_fleet, fleet, merge_parts
-from tests.unit.test_tampering_kinds import ORACLE, SWEEP, ends, events, of_json, put
+from tests.unit.test_tampering_kinds import ORACLE, SWEEP, ends, events, of_json, write_file
 from verifier.report import TrustAnchors, verify
 from verifier.sweeps import ranges, read
 from verifier.tree import load
@@ -98,7 +98,7 @@ def every_place(change: Callable[[list[str]], list[str]]) -> Edit:
     def edit(folder: Path) -> None:
         for role in ("subject", "control"):
             for at in range(len((folder / f"evidence/{READS}/{role}.jsonl").read_text().splitlines())):
-                change_seen(READS, role, lambda one: one.update(reach=change(one["reach"])), at)(folder)
+                change_seen(READS, role, lambda row: row.update(reach=change(row["reach"])), at)(folder)
 
     return edit
 
@@ -107,7 +107,7 @@ def sweep(**changes: Any) -> Edit:
     """Change a sweep, its picture, and the checks that are of it."""
 
     def edit(folder: Path) -> None:
-        change_sweep(lambda told: told.update(changes), maps=False)(folder)
+        change_sweep(lambda content: content.update(changes), maps=False)(folder)
         result = read(json.loads((folder / SWEEP).read_text()), "it")
         line(ORACLE, lambda row: row["maps"][0].update(spans=result.spans, rate=result.rate))(folder)
         path = folder / f"evidence/{ORACLE}/checks-subject.jsonl"
@@ -130,7 +130,7 @@ def shares(*runs: list[int]) -> dict[str, Any]:
 
 def unread(**changes: Any) -> Edit:
     """Change a sweep to what is none."""
-    return change_sweep(lambda told: told.update(changes), maps=False)
+    return change_sweep(lambda content: content.update(changes), maps=False)
 
 
 def of_command(command: str) -> Edit:
@@ -148,27 +148,31 @@ def of_runs(change: Callable[[dict[str, Any]], object]) -> Edit:
 
 def twice(folder: Path) -> None:
     of = forger.of_evidence(READS, "subject", "runs")
-    told = of.read(folder)
-    of.write(folder, [*told, told[0]])
+    content = of.read(folder)
+    of.write(folder, [*content, content[0]])
 
 
 def first_subject(change: Callable[[dict[str, Any]], object]) -> Edit:
-    return statement(lambda told: change(told["subject"][0]))
+    return statement(lambda content: change(content["subject"][0]))
 
 
 def configured(change: Callable[[list[dict[str, Any]]], object]) -> Edit:
-    return statement(lambda told: change(told["predicate"]["configuration"]))
+    return statement(lambda content: change(content["predicate"]["configuration"]))
 
 
 KVM = "KVM of the guest's protection: enabled: 1 private_pages: 4096"
 ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
-    "reach_without_a_mapping": (ANEW, every_place(lambda told: [*told[:2], told[3]]), "which mapping holds it"),
-    "reach_without_a_word_of_kvm": (ANEW, every_place(lambda told: told[:3]), "how KVM protects its guest"),
-    "reach_without_both": (ANEW, every_place(lambda told: told[:2]), "it does not say once, of its place"),
-    "reach_with_two_words_of_kvm": (ANEW, every_place(lambda told: [*told, KVM]), "how KVM protects its guest"),
+    "reach_without_a_mapping": (
+        ANEW,
+        every_place(lambda content: [*content[:2], content[3]]),
+        "which mapping holds it",
+    ),
+    "reach_without_a_word_of_kvm": (ANEW, every_place(lambda content: content[:3]), "how KVM protects its guest"),
+    "reach_without_both": (ANEW, every_place(lambda content: content[:2]), "it does not say once, of its place"),
+    "reach_with_two_words_of_kvm": (ANEW, every_place(lambda content: [*content, KVM]), "how KVM protects its guest"),
     "reach_without_protection": (
         ANEW,
-        every_place(lambda told: [*told[:3], "KVM of the guest's protection:"]),
+        every_place(lambda content: [*content[:3], "KVM of the guest's protection:"]),
         "the host's kernel does not have it as private",
     ),
     "a_sweep_of_read_only_memory": (
@@ -205,7 +209,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "a_control_that_read_no_page": (
         ANEW,
         both(
-            of_json(PLAIN_SWEEP, lambda told: told.update(absent=[[0, 16]], found=[])),
+            of_json(PLAIN_SWEEP, lambda content: content.update(absent=[[0, 16]], found=[])),
             line(ORACLE, lambda row: row["maps"][1].update(spans=[[0, 16, "absent"]], rate=0)),
         ),
         "no page was read by process_vm_readv of a guest that nothing protects",
@@ -232,7 +236,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "a_probe_told_twice": (ANEW, twice, "subject.jsonl tells one probe twice"),
     "a_canary_in_capitals": (
         ANEW,
-        change_seen(READS, "subject", lambda one: one.update(canary_key=one["canary_key"].upper())),
+        change_seen(READS, "subject", lambda row: row.update(canary_key=row["canary_key"].upper())),
         "an observation is malformed",
     ),
     "a_command_of_words": (ANEW, of_command("certified by all; pytest tests_e2e"), "its command is"),
@@ -254,46 +258,54 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     "json_with_a_field_more_of_the_run": (
         SIGNED,
-        document(lambda told: told["run"].update(audit=WORD)),
+        document(lambda content: content["run"].update(audit=WORD)),
         "signoff.json: run has audit",
     ),
     "json_with_an_end_that_is_false": (
         SIGNED,
-        document(lambda told: told["run"].update(ended=False)),
+        document(lambda content: content["run"].update(ended=False)),
         "run.ended is not the record's",
     ),
     "a_subject_with_a_note": (DONE, first_subject(saying(annotations={"audit": WORD})), "a subject has annotations"),
     "a_subject_with_another_digest": (
         DONE,
-        first_subject(lambda one: one["digest"].update(sha512="00")),
+        first_subject(lambda row: row["digest"].update(sha512="00")),
         "a subject's digest has sha512",
     ),
-    "a_subject_twice": (DONE, statement(lambda told: told["subject"].append(told["subject"][0])), "once more"),
+    "a_subject_twice": (DONE, statement(lambda content: content["subject"].append(content["subject"][0])), "once more"),
     "a_subject_that_needs_no_name": (
         DONE,
         lambda folder: statement(
-            lambda told: told["subject"].append(
+            lambda content: content["subject"].append(
                 {"name": "record.json", "digest": {"sha256": digest(folder / "record.json")}}
             )
         )(folder),
         "record.json once more, or it needs no name",
     ),
-    "subjects_backwards": (DONE, statement(lambda told: told["subject"].reverse()), "in another order"),
+    "subjects_backwards": (DONE, statement(lambda content: content["subject"].reverse()), "in another order"),
     "a_configuration_with_an_address": (
         DONE,
-        configured(lambda told: told[0].update(uri="https://certified.example")),
+        configured(lambda content: content[0].update(uri="https://certified.example")),
         "configuration has uri",
     ),
     "a_configuration_with_another_digest": (
         DONE,
-        configured(lambda told: told[0]["digest"].update(sha512="00")),
+        configured(lambda content: content[0]["digest"].update(sha512="00")),
         "a digest of the statement has sha512",
     ),
-    "a_configuration_twice": (DONE, configured(lambda told: told.append(told[0])), "names one thing twice"),
-    "a_log_that_browsers_look_into": (ANEW, put("logs/result", "<html><script>"), "is a file that no report has"),
-    "a_picture_among_the_logs": (ANEW, put("logs/result.png", "PROTECTED"), "is a file that no report has"),
-    "a_page_of_another_kind": (ANEW, put("logs/result.mht", "PROTECTED"), "is a file that no report has"),
-    "a_program_among_the_logs": (ANEW, put("hosts/host-1/start.desktop", "Exec=true"), "is a file that no report has"),
+    "a_configuration_twice": (DONE, configured(lambda content: content.append(content[0])), "names one thing twice"),
+    "a_log_that_browsers_look_into": (
+        ANEW,
+        write_file("logs/result", "<html><script>"),
+        "is a file that no report has",
+    ),
+    "a_picture_among_the_logs": (ANEW, write_file("logs/result.png", "PROTECTED"), "is a file that no report has"),
+    "a_page_of_another_kind": (ANEW, write_file("logs/result.mht", "PROTECTED"), "is a file that no report has"),
+    "a_program_among_the_logs": (
+        ANEW,
+        write_file("hosts/host-1/start.desktop", "Exec=true"),
+        "is a file that no report has",
+    ),
     "an_export_in_bytes_of_no_letter": (
         SIGNED,
         lambda folder: (folder / "signoff.tap").write_bytes((folder / "signoff.tap").read_bytes() + b"\xff"),
@@ -301,7 +313,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     "an_event_without_a_field": (
         ANEW,
-        events(lambda told: told[1].pop("mapping", None)),
+        events(lambda content: content[1].pop("mapping", None)),
         "planted has no mapping",
     ),
 }
@@ -315,8 +327,8 @@ def test_attempt_is_refused_by_name(
     folder = Path(shutil.copytree(single, tmp_path / single.name))
     edit(folder)
     go_as_far(folder, far)
-    code, told = check(folder, capsys)
-    assert (code, words in told) == (3, True), told
+    code, output = check(folder, capsys)
+    assert (code, words in output) == (3, True), output
 
 
 # --- merged reports
@@ -330,9 +342,9 @@ def in_part(edit: Edit, *, form: bool = True) -> Edit:
     """Change a part, and have all that names it name it as it is; ``form``: its own forms stay as they are edited."""
 
     def change(folder: Path) -> None:
-        one = parts_of(folder)[0]
-        edit(one)
-        forger.resigned(one) if form else forger.anew(one)
+        part_folder = parts_of(folder)[0]
+        edit(part_folder)
+        forger.resigned(part_folder) if form else forger.anew(part_folder)
         forger.sums_of_parts(folder)
         forger.chain(folder)
         forger.signed(folder)
@@ -357,7 +369,7 @@ def listed(change: Callable[[dict[str, Any]], object]) -> Edit:
 
 
 def of_whole(field: str, **changes: Any) -> Edit:
-    return of_json("record.json", lambda told: told[field].update(changes))
+    return of_json("record.json", lambda content: content[field].update(changes))
 
 
 def a_word(content: dict[str, Any]) -> dict[str, Any]:
@@ -371,52 +383,68 @@ MERGED: dict[str, tuple[str, Edit, str]] = {
     "a_style_of_a_part": (DONE, in_part(swap("signoff.css", "color", "colour")), "signoff.css is not the style"),
     "a_json_of_a_part": (DONE, in_part(document(saying(verdict="CERTIFIED"))), "signoff.json: verdict is 'CERTIFIED'"),
     "a_tap_of_a_part": (DONE, in_part(ends("signoff.tap", "ok 99 - certified\n")), "signoff.tap has"),
-    "a_sarif_of_a_part": (DONE, in_part(of_json("signoff.sarif", lambda told: told["runs"].pop())), "signoff.sarif"),
-    "a_kcidb_of_a_part": (DONE, in_part(of_json("kcidb.json", lambda told: told["tests"].pop())), "kcidb.json"),
+    "a_sarif_of_a_part": (
+        DONE,
+        in_part(of_json("signoff.sarif", lambda content: content["runs"].pop())),
+        "signoff.sarif",
+    ),
+    "a_kcidb_of_a_part": (DONE, in_part(of_json("kcidb.json", lambda content: content["tests"].pop())), "kcidb.json"),
     "a_part_that_is_merged_itself": (
         DONE,
-        in_part(put("fleet.json", '{"parts": [], "words": {}}')),
+        in_part(write_file("fleet.json", '{"parts": [], "words": {}}')),
         "is a merged report itself",
     ),
-    "a_page_among_the_logs_of_a_part": (DONE, in_part(put("logs/look", "<script>"), form=False), "that no report has"),
-    "a_part_that_took_ages": (ANEW, listed(lambda told: told["parts"][0].update(seconds=1e9)), "cannot have taken"),
+    "a_page_among_the_logs_of_a_part": (
+        DONE,
+        in_part(write_file("logs/look", "<script>"), form=False),
+        "that no report has",
+    ),
+    "a_part_that_took_ages": (
+        ANEW,
+        listed(lambda content: content["parts"][0].update(seconds=1e9)),
+        "cannot have taken",
+    ),
     "a_part_that_took_less_than_nothing": (
         ANEW,
-        listed(lambda told: told["parts"][0].update(seconds=-5)),
+        listed(lambda content: content["parts"][0].update(seconds=-5)),
         "cannot have taken -5 s",
     ),
-    "a_field_more_of_the_list": (ANEW, listed(lambda told: told.update(audit=WORD)), "fleet.json has audit"),
-    "a_field_more_of_a_part": (ANEW, listed(lambda told: told["parts"][0].update(audit=WORD)), "audit of part"),
-    "a_field_more_of_a_word": (ANEW, listed(lambda told: a_word(told).update(audit=WORD)), "is told otherwise"),
-    "a_word_twice": (ANEW, listed(lambda told: told["words"][FIRST].append(a_word(told))), "is told otherwise"),
+    "a_field_more_of_the_list": (ANEW, listed(lambda content: content.update(audit=WORD)), "fleet.json has audit"),
+    "a_field_more_of_a_part": (ANEW, listed(lambda content: content["parts"][0].update(audit=WORD)), "audit of part"),
+    "a_field_more_of_a_word": (ANEW, listed(lambda content: a_word(content).update(audit=WORD)), "is told otherwise"),
+    "a_word_twice": (
+        ANEW,
+        listed(lambda content: content["words"][FIRST].append(a_word(content))),
+        "is told otherwise",
+    ),
     "words_in_another_order": (
         ANEW,
-        listed(lambda told: told.update(words=dict(reversed(told["words"].items())))),
+        listed(lambda content: content.update(words=dict(reversed(content["words"].items())))),
         "its words are not in the contract's order",
     ),
     "json_with_a_field_more_of_the_parts": (
         SIGNED,
-        document(lambda told: told["fleet"].update(audit=WORD)),
+        document(lambda content: content["fleet"].update(audit=WORD)),
         "signoff.json: fleet has audit",
     ),
     "json_with_a_field_more_of_a_part": (
         SIGNED,
-        document(lambda told: told["fleet"]["parts"][0].update(audit=WORD)),
+        document(lambda content: content["fleet"]["parts"][0].update(audit=WORD)),
         "its parts are not those that are there",
     ),
     "json_with_other_facts_of_a_part": (
         SIGNED,
-        document(lambda told: told["fleet"]["parts"][0]["facts"].update(processor="AMD EPYC")),
+        document(lambda content: content["fleet"]["parts"][0]["facts"].update(processor="AMD EPYC")),
         "its parts are not those that are there",
     ),
     "json_with_another_machine_of_a_word": (
         SIGNED,
-        document(lambda told: a_word(told["fleet"]).update(machine="one with SEV-SNP")),
+        document(lambda content: a_word(content["fleet"]).update(machine="one with SEV-SNP")),
         "what its parts say is told otherwise",
     ),
     "json_with_machines_that_differ": (
         SIGNED,
-        document(lambda told: told["fleet"]["differing"].append({"fact": "SEV-SNP", "values": []})),
+        document(lambda content: content["fleet"]["differing"].append({"fact": "SEV-SNP", "values": []})),
         "differing of its machines",
     ),
     "a_line_that_observed_more": (ANEW, rows(saying(observed=WORD)), "its observed are not those of its parts"),
@@ -445,30 +473,32 @@ MERGED: dict[str, tuple[str, Edit, str]] = {
     "a_report_that_is_made_of_nothing": (ANEW, record(made_of={}), "record.json: its made_of is"),
     "a_report_of_another_day": (
         ANEW,
-        of_json("record.json", lambda told: told.update(started=an_hour(told["started"]))),
+        of_json("record.json", lambda content: content.update(started=an_hour(content["started"]))),
         "record.json: its started is",
     ),
     "a_report_that_ends_later": (
         ANEW,
-        of_json("record.json", lambda told: told.update(ended=an_hour(told["ended"]))),
+        of_json("record.json", lambda content: content.update(ended=an_hour(content["ended"]))),
         "record.json: its ended is",
     ),
     "a_report_by_a_machine_of_its_own": (ANEW, record(machine="the vendor's"), "its machine is"),
     "other_plans_than_the_parts": (
         ANEW,
-        of_json("planned.json", lambda told: told.update({FIRST: WORD})),
+        of_json("planned.json", lambda content: content.update({FIRST: WORD})),
         "planned.json is not what the parts set out to claim",
     ),
     "a_page_that_the_merger_planted": (
         ANEW,
         lambda folder: events(
-            lambda told: told.insert(1, {**planted_in(parts_of(folder)[0]), "time": told[0]["time"]})
+            lambda content: content.insert(1, {**planted_in(parts_of(folder)[0]), "time": content[0]["time"]})
         )(folder),
         "journal.jsonl of a merged report plants pages",
     ),
     "parts_in_another_order_than_the_journal": (
         ANEW,
-        events(lambda told: told.__setitem__(slice(1, 3), [{**told[2], "time": told[1]["time"]}, told[1]])),
+        events(
+            lambda content: content.__setitem__(slice(1, 3), [{**content[2], "time": content[1]["time"]}, content[1]])
+        ),
         "the journal has other parts",
     ),
 }
@@ -491,16 +521,16 @@ def test_attempt_on_a_merged_report_is_refused_by_name(
     folder = Path(shutil.copytree(merged, tmp_path / merged.name))
     edit(folder)
     go_as_far(folder, far)
-    code, told = check_fleet(folder, capsys)
-    assert (code, words in told) == (3, True), told
+    code, output = check_fleet(folder, capsys)
+    assert (code, words in output) == (3, True), output
 
 
 def test_a_statement_of_a_part_is_held(merged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(shutil.copytree(merged, tmp_path / merged.name))
-    payload(lambda told: told["predicate"].update(verdict="NOT PROTECTED"))(parts_of(folder)[0])
+    payload(lambda content: content["predicate"].update(verdict="NOT PROTECTED"))(parts_of(folder)[0])
     forger.resigned(folder)
-    code, told = check_fleet(folder, capsys)
-    assert (code, "the statement's verdict is 'NOT PROTECTED'" in told) == (3, True), told
+    code, content = check_fleet(folder, capsys)
+    assert (code, "the statement's verdict is 'NOT PROTECTED'" in content) == (3, True), content
 
 
 OTHER_KERNEL = {"build_id": "cd" * 20, "running_build_id": "cd" * 20, "source_sha256": "66" * 32}
@@ -526,8 +556,8 @@ def test_a_kernel_that_is_trusted_is_that_of_each_part(
 ) -> None:
     report = two_kernels(tmp_path)
     assert check_fleet(report, capsys)[0] == 0
-    code, told = check_fleet(report, capsys, *words)
-    assert (code, f", not {words[1]}" in told) == (3, True), told
+    code, output = check_fleet(report, capsys, *words)
+    assert (code, f", not {words[1]}" in output) == (3, True), output
 
 
 def killed_and_whole(folder: Path) -> Path:
@@ -540,8 +570,8 @@ def test_a_killed_part_has_no_reports(tmp_path: Path, capsys: pytest.CaptureFixt
     report = killed_and_whole(tmp_path)
     (parts_of(report)[0] / "signoff.html").write_text("<script>x()</script>")
     forger.resigned(report)
-    code, told = check_fleet(report, capsys)
-    assert (code, "was killed before its end, and has signoff.html" in told) == (3, True), told
+    code, output = check_fleet(report, capsys)
+    assert (code, "was killed before its end, and has signoff.html" in output) == (3, True), output
 
 
 def test_the_list_of_a_killed_part_stands_for_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -552,8 +582,13 @@ def test_the_list_of_a_killed_part_stands_for_no_other(tmp_path: Path, capsys: p
     path = parts_of(report)[0] / "identity/sealproof.sha256"
     path.write_text(f"{digest(checkout / 'signoff/verdict.py')}  signoff/verdict.py\n")
     forger.resigned(report)
-    _, told = check_fleet(report, capsys, "--tree", str(checkout))
-    assert "sealproof's files are not those that you trust" in told, told
+    _, output = check_fleet(report, capsys, "--tree", str(checkout))
+    assert "sealproof's files are not those that you trust" in output, output
+
+
+def name_list(sha256: str) -> Edit:
+    """The record names another list of sealproof's files."""
+    return of_json("record.json", lambda content: content["made_of"].update({"sealproof's files": sha256}))
 
 
 def test_another_series_of_the_same_name_must_be_named_in_parts_too(
@@ -561,15 +596,16 @@ def test_another_series_of_the_same_name_must_be_named_in_parts_too(
 ) -> None:
     """As in a report of one run."""
     report = fleet(tmp_path)
-    for one in parts_of(report):
-        path = one / "identity/sealproof.sha256"
+    for part_folder in parts_of(report):
+        path = part_folder / "identity/sealproof.sha256"
         path.write_text(f"{path.read_text()}{'0c' * 32}  host_setup/kernel/series/a-series/0001-x.patch\n")
-        of_json("record.json", lambda told: told["made_of"].update({"sealproof's files": digest(path)}))(one)  # noqa: B023
-        forger.anew(one)
-    of_json("record.json", lambda told: told["made_of"].update({"sealproof's files": digest(path)}))(report)
+        edit = name_list(digest(path))
+        edit(part_folder)
+        forger.anew(part_folder)
+    edit(report)
     forger.anew(report)
-    code, told = check_fleet(report, capsys)
-    assert (code, "is not sealproof's of that name" in told) == (2, True), told
+    code, content = check_fleet(report, capsys)
+    assert (code, "is not sealproof's of that name" in content) == (2, True), content
 
 
 @pytest.fixture(scope="module")
@@ -590,11 +626,11 @@ GOOD_LOOKS: dict[str, tuple[Edit, str]] = {
     "tap_that_is_ok": (swap("signoff.tap", "not ok", "ok", 9), "signoff.tap: line 3 is 'ok 1"),
     "tap_of_what_is_to_be_done": (swap("signoff.tap", f"- {FIRST}", f"- {FIRST} # TODO known"), "# TODO known"),
     "sarif_without_results": (
-        of_json("signoff.sarif", lambda told: told["runs"][0]["results"].clear()),
+        of_json("signoff.sarif", lambda content: content["runs"][0]["results"].clear()),
         "results: 0 where there must be 1",
     ),
     "sarif_of_what_is_known": (
-        of_json("signoff.sarif", lambda told: told["runs"][0]["results"][0].update(baselineState="absent")),
+        of_json("signoff.sarif", lambda content: content["runs"][0]["results"][0].update(baselineState="absent")),
         "it has baselineState",
     ),
     "kcidb_that_passes": (of_json("kcidb.json", all_pass), "status is 'PASS', not 'FAIL'"),
@@ -612,8 +648,8 @@ def test_one_form_that_looks_good_is_refused(
     folder = Path(shutil.copytree(failed, tmp_path / failed.name))
     edit(folder)
     forger.resigned(folder)
-    code, told = check_fleet(folder, capsys)
-    assert (code, words in told) == (3, True), told
+    code, output = check_fleet(folder, capsys)
+    assert (code, words in output) == (3, True), output
 
 
 # --- honest reports that were refused once
@@ -635,8 +671,8 @@ def test_a_merged_report_of_parts_that_took_hours_is_protected(
     put_key(run, KEY)
     write(run)
     sign(run, KEY)
-    code, told = check_fleet(run, capsys)
-    assert code == 0, told
+    code, output = check_fleet(run, capsys)
+    assert code == 0, output
 
 
 def test_two_machines_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -645,8 +681,8 @@ def test_two_machines_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.
         part(tmp_path / "parts", number, "vm", EVERY, host={**host, "cpu": cpu})
         for number, cpu in enumerate(("max", "max,la57=off"))
     ]
-    code, told = check_fleet(merge_parts(tmp_path, *parts), capsys)
-    assert code == 0, told
+    code, output = check_fleet(merge_parts(tmp_path, *parts), capsys)
+    assert code == 0, output
 
 
 # --- anything else
@@ -674,8 +710,8 @@ def test_what_survives_a_change_is_the_signers_word(single: Path, merged: Path, 
         (merged, forger.MERGED, contract_sha256(fleet_samples.CONTRACT)),
     ):
         for _ in range(6):
-            one = forger.attempt(report, tmp_path, documents, choice, contract)
-            assert not one.survives or any(re.match(word, one.name) for word in SIGNERS_WORD), one.name
+            forged = forger.attempt(report, tmp_path, documents, choice, contract)
+            assert not forged.survives or any(re.match(word, forged.name) for word in SIGNERS_WORD), forged.name
 
 
 def test_the_forger_makes_good_reports(single: Path, merged: Path) -> None:

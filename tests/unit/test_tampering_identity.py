@@ -35,9 +35,9 @@ def kernel(**changes: Any) -> Edit:
 
     def edit(folder: Path) -> None:
         path = folder / "record.json"
-        told = json.loads(path.read_text())
-        told["kernel"].update(changes)
-        path.write_text(json.dumps(told, indent=1))
+        content = json.loads(path.read_text())
+        content["kernel"].update(changes)
+        path.write_text(json.dumps(content, indent=1))
 
     return edit
 
@@ -45,15 +45,15 @@ def kernel(**changes: Any) -> Edit:
 def change_parts(change: Callable[[dict[str, Any]], object]) -> Edit:
     def edit(folder: Path) -> None:
         path = folder / "record.json"
-        told = json.loads(path.read_text())
-        change(told["made_of"])
-        path.write_text(json.dumps(told, indent=1))
+        content = json.loads(path.read_text())
+        change(content["made_of"])
+        path.write_text(json.dumps(content, indent=1))
 
     return edit
 
 
 def without(name: str) -> Edit:
-    return change_parts(lambda told: told.pop(name))
+    return change_parts(lambda content: content.pop(name))
 
 
 def change_list(name: str, before: str, after: str, *, honest: bool = True) -> Edit:
@@ -65,9 +65,9 @@ def change_list(name: str, before: str, after: str, *, honest: bool = True) -> E
         assert before in text
         file.write_text(text.replace(before, after))
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        what = {"payload": "payload's files", "sealproof": "sealproof's files"}.get(name, name)
+        list_name = {"payload": "payload's files", "sealproof": "sealproof's files"}.get(name, name)
         if honest:
-            change_parts(lambda told: told.update({what: sha256}))(folder)
+            change_parts(lambda content: content.update({list_name: sha256}))(folder)
 
     return edit
 
@@ -97,7 +97,12 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     ),
     "not_made_of_anything": (REMADE, record(made_of={}), 3, "does not say what it is made of: sealproof's files"),
     "made_of_a_list": (SEALED, record(made_of=[]), 3, "made_of are malformed"),
-    "made_of_no_hash": (REMADE, change_parts(lambda told: told.update(programs="x")), 3, "'x', which is no SHA-256"),
+    "made_of_no_hash": (
+        REMADE,
+        change_parts(lambda content: content.update(programs="x")),
+        3,
+        "'x', which is no SHA-256",
+    ),
     "no_emulator": (REMADE, without("emulator"), 3, "does not say what it is made of: emulator"),
     "no_root_file_system": (REMADE, without("root file system"), 3, "made of: root file system"),
     "no_payload": (REMADE, without("payload"), 3, "made of: payload"),
@@ -228,7 +233,9 @@ def names(files: dict[str, bytes]) -> Edit:
     def edit(folder: Path) -> None:
         text = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
         (folder / "identity/sealproof.sha256").write_text(text)
-        change_parts(lambda told: told.update({"sealproof's files": hashlib.sha256(text.encode()).hexdigest()}))(folder)
+        change_parts(lambda content: content.update({"sealproof's files": hashlib.sha256(text.encode()).hexdigest()}))(
+            folder
+        )
         remake_or_seal(folder)
 
     return edit

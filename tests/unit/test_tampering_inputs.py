@@ -72,15 +72,15 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_report(tmp_path_factory.mktemp("inputs") / "reports", KEY)
 
 
-@pytest.mark.parametrize("what", CONTENTS)
-def test_a_file_of_another_kind_is_refused(report: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_a_file_of_another_kind_is_refused(report: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     sealed = {name: path.read_bytes() for name in FILES if (path := report / name).exists()}
     for name in FILES:
-        (report / name).write_bytes(CONTENTS[what])
+        (report / name).write_bytes(CONTENTS[kind])
         if name not in OWN:
             forge(report)
-        code, told = check(report, capsys)
-        assert (code, "not sound" in told) == (3, True), (name, told)
+        code, output = check(report, capsys)
+        assert (code, "not sound" in output) == (3, True), (name, output)
         for each in {name, *OWN}:
             (report / each).unlink(missing_ok=True)
             if each in sealed:
@@ -94,8 +94,8 @@ def test_what_is_neither_a_folder_nor_a_file_is_refused(tmp_path: Path, capsys: 
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (pipe, Path("/dev/zero"), Path("/dev/null")):
-        code, told = check(path, capsys)
-        assert (code, "neither a folder nor a plain file" in told) == (3, True), told
+        code, output = check(path, capsys)
+        assert (code, "neither a folder nor a plain file" in output) == (3, True), output
 
 
 @pytest.mark.parametrize("name", ["nothing", "loop"])
@@ -106,8 +106,8 @@ def test_what_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def listening(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(os.path.relpath(path))
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(path))
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_what_lies_in_a_folder_is_looked_at(
 ) -> None:
     (report / "logs").mkdir(exist_ok=True)
     make(report / "logs" / "more")
-    code, told = check(report, capsys)
-    assert (code, words in told) == (3, True), told
+    code, output = check(report, capsys)
+    assert (code, words in output) == (3, True), output
 
 
 def test_a_folder_of_many_files_is_refused_soon(
@@ -179,7 +179,7 @@ def spoilt(data: bytes, at: int = 2000) -> bytes:
 def stored(folder: Path, kind: int) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", kind) as archive:
-        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        for path in sorted(file for file in folder.rglob("*") if file.is_file()):
             archive.write(path, f"{folder.name}/{path.relative_to(folder)}")
     return out.getvalue()
 
@@ -228,8 +228,8 @@ def test_an_archive_that_is_none_is_refused(
     make, words = ARCHIVES[name]
     path = tmp_path / "archive"
     path.write_bytes(make(original))
-    code, told = check(path, capsys)
-    assert (code, words in told) == (3, True), told
+    code, output = check(path, capsys)
+    assert (code, words in output) == (3, True), output
 
 
 @pytest.mark.parametrize("pack", [tar, lambda f: bz2.compress(tar(f)), lambda f: lzma.compress(tar(f)), zip_folder])
@@ -247,8 +247,8 @@ def test_what_packs_a_report_does_not_matter(
 def test_more_bytes_than_any_probe_brings_are_refused(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change_seen("host_cannot_read", "subject", saying(data="00" * ((1 << 20) + 1)))(report)
     remake_or_seal(report)
-    code, told = check(report, capsys)
-    assert (code, "which no probe brings" in told) == (3, True), told
+    code, output = check(report, capsys)
+    assert (code, "which no probe brings" in output) == (3, True), output
 
 
 @pytest.mark.parametrize("spans", [[[0, 1 << 50, "private"]], [[0, -1, "private"]], [[0, 1.5, "private"]], [7], 7])
@@ -258,31 +258,31 @@ def test_a_picture_that_nobody_can_draw_is_refused_soon(
     line("host_reads_no_other_page", lambda row: row["maps"][0].update(spans=spans))(report)
     chain(report)
     forge(report)
-    code, told = check(report, capsys)
-    assert (code, "its maps are of more pages than a guest can have, or are none" in told) == (3, True), told
+    code, output = check(report, capsys)
+    assert (code, "its maps are of more pages than a guest can have, or are none" in output) == (3, True), output
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda told: told["slots"][0].__setitem__(1, 1 << 23),
-        lambda told: told["slots"].extend([[at << 40, 1 << 20, 1 << 50, False, False] for at in range(1, 9)]),
-        lambda told: told["found"].extend([[0, 1 << 21, "EFAULT"]] * 4),
-        lambda told: told["slots"][0].__setitem__(3, "\u202e"),
-        lambda told: told["slots"][0].__setitem__(0, 4096.0),
-        lambda told: told["found"][0].__setitem__(2, 14),
-        lambda told: told.update(pages={}),
-        lambda told: told.update(protected=1),
+        lambda content: content["slots"][0].__setitem__(1, 1 << 23),
+        lambda content: content["slots"].extend([[at << 40, 1 << 20, 1 << 50, False, False] for at in range(1, 9)]),
+        lambda content: content["found"].extend([[0, 1 << 21, "EFAULT"]] * 4),
+        lambda content: content["slots"][0].__setitem__(3, "\u202e"),
+        lambda content: content["slots"][0].__setitem__(0, 4096.0),
+        lambda content: content["found"][0].__setitem__(2, 14),
+        lambda content: content.update(pages={}),
+        lambda content: content.update(protected=1),
     ],
 )
 def test_a_sweep_of_more_than_any_guest_has_or_of_words_is_none(
     original: Path, change: Callable[[dict[str, list[object]]], object]
 ) -> None:
-    told = json.loads((original / "evidence/host_reads_no_other_page/protected.process_vm_readv.json").read_text())
-    sweeps.read(told, "it")
-    change(told)
+    content = json.loads((original / "evidence/host_reads_no_other_page/protected.process_vm_readv.json").read_text())
+    sweeps.read(content, "it")
+    change(content)
     with pytest.raises(UnsoundError, match="it is not a sweep"):
-        sweeps.read(told, "it")
+        sweeps.read(content, "it")
 
 
 # --- what is said, and where ---
@@ -306,8 +306,8 @@ def test_what_cannot_be_shown_is_not_sound(
         raise OverflowError
 
     monkeypatch.setattr(runs, "series_of", broken)
-    code, told = check(original, capsys)
-    assert (code, "what it says cannot be shown (OverflowError)" in told) == (3, True), told
+    code, output = check(original, capsys)
+    assert (code, "what it says cannot be shown (OverflowError)" in output) == (3, True), output
 
 
 def test_a_terminal_that_has_few_letters_is_told_all(report: Path) -> None:

@@ -46,7 +46,7 @@ SWEEP = f"evidence/{ORACLE}/protected.process_vm_readv.json"
 OTHER = "00" * 32
 
 
-def put(name: str, text: str) -> Edit:
+def write_file(name: str, text: str) -> Edit:
     """Lay a file into the report."""
 
     def edit(folder: Path) -> None:
@@ -64,16 +64,16 @@ def ends(name: str, text: str) -> Edit:
 def keep_file(claim: str, name: str, text: str) -> Edit:
     """Keep a file more with a claim."""
     path = f"evidence/{claim}/{name}"
-    return both(put(path, text), line(claim, lambda row: row["evidence"].append(path)))
+    return both(write_file(path, text), line(claim, lambda row: row["evidence"].append(path)))
 
 
 def of_json(name: str, change: Callable[[dict[str, Any]], object]) -> Edit:
     """Change a JSON document."""
 
     def edit(folder: Path) -> None:
-        told = json.loads((folder / name).read_text())
-        change(told)
-        (folder / name).write_text(json.dumps(told))
+        content = json.loads((folder / name).read_text())
+        change(content)
+        (folder / name).write_text(json.dumps(content))
 
     return edit
 
@@ -83,9 +83,9 @@ def events(change: Callable[[list[dict[str, Any]]], object]) -> Edit:
 
     def edit(folder: Path) -> None:
         path = folder / "journal.jsonl"
-        lines = [json.loads(one) for one in path.read_text().splitlines()]
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
         change(lines)
-        path.write_text("".join(f"{json.dumps(one)}\n" for one in lines))
+        path.write_text("".join(f"{json.dumps(event)}\n" for event in lines))
 
     return edit
 
@@ -119,11 +119,11 @@ def another_release(folder: Path) -> None:
 def page_of_another_claim(folder: Path) -> None:
     first = (folder / "evidence/host_cannot_write/subject.jsonl").read_text().splitlines()[0]
     page = canary_of(bytes.fromhex(json.loads(first)["canary_key"]))
-    change_seen("host_cannot_read", "subject", lambda one: one.update(data=page.hex(), got=len(page)))(folder)
+    change_seen("host_cannot_read", "subject", lambda row: row.update(data=page.hex(), got=len(page)))(folder)
 
 
 def rotate(page: bytes, bits: int) -> bytes:
-    return bytes((one << bits | one >> 8 - bits) & 255 for one in page)
+    return bytes((byte << bits | byte >> 8 - bits) & 255 for byte in page)
 
 
 def words(page: bytes, size: int) -> Iterable[bytes]:
@@ -131,7 +131,7 @@ def words(page: bytes, size: int) -> Iterable[bytes]:
 
 
 def of_host(**facts: str) -> Edit:
-    return of_json("record.json", lambda told: told["host"].update(facts))
+    return of_json("record.json", lambda content: content["host"].update(facts))
 
 
 ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
@@ -139,7 +139,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "a_sweep_that_leaked_without_its_picture": (
         REMADE,
         both(
-            of_json(SWEEP, lambda told: told.update(found=[[0, 11, "EFAULT"], [11 * 4096, 5, None]])),
+            of_json(SWEEP, lambda content: content.update(found=[[0, 11, "EFAULT"], [11 * 4096, 5, None]])),
             line(ORACLE, take_away_maps),
         ),
         "1 pages that are the guest's alone were read",
@@ -174,7 +174,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
         "holders.txt: 1 mapped by a process",
     ),
     # logs
-    "an_empty_log": (REMADE, put(LOG, ""), "console.log is empty"),
+    "an_empty_log": (REMADE, write_file(LOG, ""), "console.log is empty"),
     "a_log_without_its_begin": (
         REMADE,
         lambda f: (f / LOG).write_text("[ 1.0] x\n" + (f / LOG).read_text()),
@@ -224,25 +224,27 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "every_third_byte": (REMADE, leak_as(lambda c: c[::3]), "1366 bytes of the canary one byte of each 3"),
     "halves_of_bytes": (
         REMADE,
-        leak_as(lambda c: bytes(half for one in c[:2048] for half in (one >> 4, one & 15))),
+        leak_as(lambda c: bytes(half for byte in c[:2048] for half in (byte >> 4, byte & 15))),
         "2048 bytes of the canary as halves of bytes",
     ),
     "base_32_in_small_letters": (REMADE, leak_as(lambda c: base64.b32encode(c[:500]).lower()), "as base32"),
     "words_as_od_has_them": (
         REMADE,
-        leak_as(lambda c: " ".join(f"{int.from_bytes(one, 'little'):04x}" for one in words(c[:400], 2)).encode()),
+        leak_as(lambda c: " ".join(f"{int.from_bytes(group, 'little'):04x}" for group in words(c[:400], 2)).encode()),
         "400 bytes of the canary as hexadecimal words of 2 bytes",
     ),
     "words_as_a_debugger_has_them": (
         REMADE,
         leak_as(
-            lambda c: "\t".join(str(int.from_bytes(one, "little", signed=True)) for one in words(c[:800], 8)).encode()
+            lambda c: "\t".join(
+                str(int.from_bytes(group, "little", signed=True)) for group in words(c[:800], 8)
+            ).encode()
         ),
         "800 bytes of the canary as decimal words of 8 bytes",
     ),
     "each_byte_in_a_word": (
         REMADE,
-        leak_as(lambda c: b"".join(bytes([one, 1, 2, 3]) for one in c)),
+        leak_as(lambda c: b"".join(bytes([byte, 1, 2, 3]) for byte in c)),
         "bytes of the canary with 3 bytes between each two",
     ),
     "two_bytes_in_another_order": (
@@ -263,7 +265,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     "a_number_added": (
         REMADE,
-        leak_as(lambda c: bytes(one + 13 & 255 for one in c)),
+        leak_as(lambda c: bytes(byte + 13 & 255 for byte in c)),
         "4095 bytes of the canary with a number added to each",
     ),
     "bits_rotated": (REMADE, leak_as(lambda c: rotate(c, 3)), "with each byte's bits rotated by 5"),
@@ -272,14 +274,14 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
         leak_as(lambda c: (int.from_bytes(c, "big") << 3).to_bytes(4097, "big")),
         "bytes of the canary shifted by 5 bits",
     ),
-    "bits_as_text": (REMADE, leak_as(lambda c: "".join(f"{one:08b}" for one in c).encode()), "of the canary as bits"),
+    "bits_as_text": (REMADE, leak_as(lambda c: "".join(f"{byte:08b}" for byte in c).encode()), "of the canary as bits"),
     "a_bit_in_a_byte": (
         REMADE,
-        leak_as(lambda c: bytes(one >> bit & 1 for one in c[:512] for bit in range(8))),
+        leak_as(lambda c: bytes(byte >> bit & 1 for byte in c[:512] for bit in range(8))),
         "512 bytes of the canary as bits",
     ),
     "decimal_numbers": (REMADE, leak_as(lambda c: " ".join(map(str, c)).encode()), "as decimal numbers"),
-    "octal_numbers": (REMADE, leak_as(lambda c: "".join(f"\\{one:03o}" for one in c).encode()), "as octal numbers"),
+    "octal_numbers": (REMADE, leak_as(lambda c: "".join(f"\\{byte:03o}" for byte in c).encode()), "as octal numbers"),
     "base_32": (REMADE, leak_as(base64.b32encode), "as base32"),
     "base_85": (REMADE, leak_as(base64.b85encode), "as base85"),
     "quoted_as_in_a_url": (REMADE, leak_as(lambda c: c.hex("%").encode()), "as hexadecimal digits"),
@@ -292,7 +294,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "a_private_page_of_another_claim": (REMADE, page_of_another_claim, "leaked, which host_cannot_write has planted"),
     "bytes_written_in_another_way": (
         REMADE,
-        change_seen("host_reads_zeros", "subject", lambda one: one.update(data="00 " * 4096)),
+        change_seen("host_reads_zeros", "subject", lambda row: row.update(data="00 " * 4096)),
         "its bytes are not in the form in which a run keeps them",
     ),
     # lines, journal
@@ -300,26 +302,38 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "another_reason_of_a_pass": (REMADE, line("host_cannot_read", saying(why="SEV-SNP")), "why is 'SEV-SNP'"),
     "another_reason_of_a_skip": (REMADE, line("qemu_has_no_vfio", saying(why="all well")), "is of no SKIP"),
     "another_command_of_a_claim": (REMADE, line("guest_works", saying(command="true")), "its command is not that of"),
-    "other_plans": (REMADE, put("planned.json", "{}"), "which was not planned"),
+    "other_plans": (REMADE, write_file("planned.json", "{}"), "which was not planned"),
     "a_strange_event": (
         REMADE,
-        events(lambda told: told.insert(1, {**told[0], "event": "note"})),
+        events(lambda content: content.insert(1, {**content[0], "event": "note"})),
         "has note, which is no event of a run",
     ),
-    "no_nonce": (REMADE, events(lambda told: told[0].update(nonce="")), "journal.jsonl has no nonce"),
+    "no_nonce": (REMADE, events(lambda content: content[0].update(nonce="")), "journal.jsonl has no nonce"),
     # files
-    "a_page_more": (REMADE, put("logs/look.html", "<script>"), "logs/look.html is a file that no report has"),
-    "a_second_report_beside": (REMADE, put("signoff2.html", "PROTECTED"), "signoff2.html is a file that no report has"),
-    "a_text_beside": (REMADE, put("README", "Proved on SEV-SNP.\n"), "README is a file that no report has"),
-    "a_folder_beside": (REMADE, put("more/x.txt", ""), "more/x.txt is a file that no report has"),
+    "a_page_more": (REMADE, write_file("logs/look.html", "<script>"), "logs/look.html is a file that no report has"),
+    "a_second_report_beside": (
+        REMADE,
+        write_file("signoff2.html", "PROTECTED"),
+        "signoff2.html is a file that no report has",
+    ),
+    "a_text_beside": (REMADE, write_file("README", "Proved on SEV-SNP.\n"), "README is a file that no report has"),
+    "a_folder_beside": (REMADE, write_file("more/x.txt", ""), "more/x.txt is a file that no report has"),
     "evidence_with_a_script": (
         REMADE,
         keep_file("guest_works", "x.SVG", "<svg/>"),
         "x.SVG is a file that no report has",
     ),
-    "a_name_that_differs_by_case": (REMADE, put("SIGNOFF.HTML", ""), "are the same file where case does not count"),
-    "a_name_that_ends_in_a_dot": (REMADE, put("signoff.html.", ""), "the name 'signoff.html.' is not a plain name"),
-    "a_name_of_a_stream": (REMADE, put("signoff.html:x", ""), "the name 'signoff.html:x' is not a plain name"),
+    "a_name_that_differs_by_case": (
+        REMADE,
+        write_file("SIGNOFF.HTML", ""),
+        "are the same file where case does not count",
+    ),
+    "a_name_that_ends_in_a_dot": (
+        REMADE,
+        write_file("signoff.html.", ""),
+        "the name 'signoff.html.' is not a plain name",
+    ),
+    "a_name_of_a_stream": (REMADE, write_file("signoff.html:x", ""), "the name 'signoff.html:x' is not a plain name"),
     # exports
     "json_of_parts_that_are_none": (SEALED, document(saying(fleet={"parts": []})), "has fleet, which no report has"),
     "junit_of_other_counts": (SEALED, swap("junit.xml", "<testsuites>", '<testsuites tests="9">'), "it has tests"),
@@ -362,28 +376,34 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     "sarif_of_another_tier": (
         SEALED,
-        of_json("signoff.sarif", lambda told: told["runs"][0]["properties"].update(tier="bare-metal")),
+        of_json("signoff.sarif", lambda content: content["runs"][0]["properties"].update(tier="bare-metal")),
         "properties.tier is 'bare-metal', not 'emulated'",
     ),
     "sarif_of_other_rules": (
         SEALED,
-        of_json("signoff.sarif", lambda told: told["runs"][0]["tool"]["driver"]["rules"][0].update(help={"text": "x"})),
+        of_json(
+            "signoff.sarif", lambda content: content["runs"][0]["tool"]["driver"]["rules"][0].update(help={"text": "x"})
+        ),
         "rules[0].help.text is 'x'",
     ),
     "sarif_suppressed": (
         SEALED,
-        of_json("signoff.sarif", lambda told: told["runs"][0]["results"][0].update(suppressions=[])),
+        of_json("signoff.sarif", lambda content: content["runs"][0]["results"][0].update(suppressions=[])),
         "it has suppressions",
     ),
-    "kcidb_waived": (SEALED, of_json("kcidb.json", lambda told: told["tests"][0].update(waived=True)), "it has waived"),
+    "kcidb_waived": (
+        SEALED,
+        of_json("kcidb.json", lambda content: content["tests"][0].update(waived=True)),
+        "it has waived",
+    ),
     "kcidb_of_another_host": (
         SEALED,
-        of_json("kcidb.json", lambda told: told["tests"][0]["environment"].update(comment="tier bare-metal")),
+        of_json("kcidb.json", lambda content: content["tests"][0]["environment"].update(comment="tier bare-metal")),
         "comment is 'tier bare-metal', not 'tier emulated'",
     ),
     "kcidb_of_another_source": (
         SEALED,
-        of_json("kcidb.json", lambda told: told["checkouts"][0].update(git_commit_hash="0" * 40)),
+        of_json("kcidb.json", lambda content: content["checkouts"][0].update(git_commit_hash="0" * 40)),
         "it has git_commit_hash",
     ),
     "kcidb_with_issues": (SEALED, of_json("kcidb.json", saying(issues=[])), "kcidb.json: it has issues"),
@@ -391,7 +411,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "statement_that_says_more": (RAW, predicate(saying(hardware="SEV-SNP")), "the statement has hardware, which"),
     "statement_made_of_more": (
         RAW,
-        predicate(lambda told: told["configuration"].append({"name": "SEV-SNP", "digest": {"sha256": OTHER}})),
+        predicate(lambda content: content["configuration"].append({"name": "SEV-SNP", "digest": {"sha256": OTHER}})),
         "names SEV-SNP, which the record does not",
     ),
     "statement_with_a_field_more": (RAW, payload(saying(comment="x")), "has comment, which a statement must not have"),

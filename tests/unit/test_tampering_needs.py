@@ -40,9 +40,9 @@ Checks = list[dict[str, Any]]
 def table(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the command makes of two runs that say nothing of it yet."""
     folder = tmp_path_factory.mktemp("unnamed")
-    one, other = (small_report(folder / name, None) for name in ("one", "other"))
-    contract = Path(shutil.copytree(one / "contract", folder / "contract"))
-    assert command.main([str(one), "--also", str(other), "--contract", str(contract)]) == 0
+    first, second = (small_report(folder / name, None) for name in ("one", "other"))
+    contract = Path(shutil.copytree(first / "contract", folder / "contract"))
+    assert command.main([str(first), "--also", str(second), "--contract", str(contract)]) == 0
     return (contract / needs.FILE).read_text()
 
 
@@ -64,12 +64,12 @@ def change_checks(claim: str, change: Callable[[Checks], object], *roles: str) -
         words = {}
         for role in ("subject", "control"):
             path = folder / f"evidence/{claim}/checks-{role}.jsonl"
-            kept = [json.loads(one) for one in path.read_text().splitlines()]
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
             if role in roles:
-                change(kept)
-            path.write_text("".join(f"{json.dumps(one)}\n" for one in kept))
-            fresh += [{**one, "right": one["expected"] == one["got"]} for one in kept]
-            words[role] = f"{sum(one['expected'] == one['got'] for one in kept)} of {len(kept)} checks right"
+                change(rows)
+            path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+            fresh += [{**row, "right": row["expected"] == row["got"]} for row in rows]
+            words[role] = f"{sum(row['expected'] == row['got'] for row in rows)} of {len(rows)} checks right"
         line(claim, saying(checks=fresh, observed=words["subject"], control=words["control"]))(folder)
 
     return edit
@@ -80,8 +80,8 @@ def everywhere(claim: str, change: Callable[[Checks], object]) -> Edit:
 
 
 def without(name: str) -> Callable[[Checks], object]:
-    def change(kept: Checks) -> None:
-        kept[:] = [one for one in kept if one["name"] != name]
+    def change(rows: Checks) -> None:
+        rows[:] = [row for row in rows if row["name"] != name]
 
     return change
 
@@ -109,8 +109,8 @@ def sweeps_by(way: str) -> Edit:
 
         def change(row: dict[str, Any]) -> None:
             row["evidence"] = [name.replace("process_vm_readv", way) for name in row["evidence"]]
-            for one in row["maps"]:
-                one["way"] = way
+            for sweep_map in row["maps"]:
+                sweep_map["way"] = way
 
         line(ORACLE, change)(folder)
 
@@ -149,39 +149,39 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         "the control lacks the check 'pages that can be read'",
     ),
     "a_check_renamed": (
-        everywhere(WORKS, lambda kept: kept[0].update(name="product")),
+        everywhere(WORKS, lambda rows: rows[0].update(name="product")),
         "has the check 'product', which the contract does not name, and 'sum' is missing",
     ),
     "a_check_with_a_blank_more_in_its_name": (
-        everywhere(WORKS, lambda kept: kept[0].update(name="sum ")),
+        everywhere(WORKS, lambda rows: rows[0].update(name="sum ")),
         "has the check 'sum ', which the contract does not name",
     ),
     "a_check_with_a_letter_that_looks_alike": (
-        everywhere(WORKS, lambda kept: kept[0].update(name="\N{CYRILLIC SMALL LETTER DZE}um")),
+        everywhere(WORKS, lambda rows: rows[0].update(name="\N{CYRILLIC SMALL LETTER DZE}um")),
         "which the contract does not name, and 'sum' is missing",
     ),
     "a_check_twice": (
-        everywhere(WORKS, lambda kept: kept.append(kept[0])),
+        everywhere(WORKS, lambda rows: rows.append(rows[0])),
         "has the check 'sum' once more than the contract",
     ),
     "a_check_more": (
-        everywhere(WORKS, lambda kept: kept.append({**kept[0], "name": "SEV-SNP is on"})),
+        everywhere(WORKS, lambda rows: rows.append({**rows[0], "name": "SEV-SNP is on"})),
         "has the check 'SEV-SNP is on', which the contract does not name",
     ),
     "a_weaker_expectation": (
-        everywhere(WORKS, lambda kept: kept[0].update(expected="5", got="5")),
+        everywhere(WORKS, lambda rows: rows[0].update(expected="5", got="5")),
         "the subject's check 'sum' expects '5', and not '4'",
     ),
     "a_weaker_expectation_of_the_control": (
-        change_checks(WORKS, lambda kept: kept[0].update(expected="0", got="0"), "control"),
+        change_checks(WORKS, lambda rows: rows[0].update(expected="0", got="0"), "control"),
         "the control's check 'sum' expects '0', and not '4'",
     ),
     "a_number_written_in_another_way": (
-        everywhere(WORKS, lambda kept: kept[0].update(expected="4.0", got="4.0")),
+        everywhere(WORKS, lambda rows: rows[0].update(expected="4.0", got="4.0")),
         "the subject's check 'sum' expects '4.0', and not '4'",
     ),
     "a_refusal_that_is_another": (
-        change_checks(ORACLE, lambda kept: kept[-1].update(name="refusals other than EPERM"), "subject"),
+        change_checks(ORACLE, lambda rows: rows[-1].update(name="refusals other than EPERM"), "subject"),
         "the evidence gives FAIL: private pages met EFAULT",
     ),
     "no_control": (
@@ -194,13 +194,13 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     ),
     "no_sweeps": (no_sweeps, "is not kept"),
     "no_sweeps_and_no_checks_of_them": (
-        both(no_sweeps, everywhere(ORACLE, lambda kept: kept.__setitem__(slice(1, None), []))),
+        both(no_sweeps, everywhere(ORACLE, lambda rows: rows.__setitem__(slice(1, None), []))),
         "the subject lacks the check",
     ),
     "a_sweep_by_another_way": (
         both(
             *(of_json(f"evidence/{ORACLE}/{guest}.process_vm_readv.json", saying(way="nothing")) for guest in GUESTS),
-            line(ORACLE, lambda row: [one.update(way="nothing") for one in row["maps"]]),
+            line(ORACLE, lambda row: [sweep_map.update(way="nothing") for sweep_map in row["maps"]]),
         ),
         "protected.process_vm_readv.json is a sweep by nothing",
     ),
@@ -232,7 +232,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     "a_contract_that_names_a_weaker_check": (
         both(
             name_anew('"4" = ["sum"]', '"5" = ["sum"]'),
-            everywhere(WORKS, lambda kept: kept[0].update(expected="5", got="5")),
+            everywhere(WORKS, lambda rows: rows[0].update(expected="5", got="5")),
         ),
         "not the one that you trust",
     ),
@@ -286,13 +286,13 @@ def test_without_the_table_a_reader_is_told_what_stands_on_the_reports_word(
 def test_a_run_whose_checks_are_others_proves_nothing(tmp_path: Path, table: str) -> None:
     """The judge holds a run against the table before anybody else does."""
     weaker = table.replace('"4" = ["sum"]', '"4" = ["sum", "product"]')
-    kept = read(small_report(tmp_path / "reports", None, evidence=weaker))
-    (result,) = (one for one in kept.results if one.id == WORKS)
+    report = read(small_report(tmp_path / "reports", None, evidence=weaker))
+    (result,) = (each for each in report.results if each.id == WORKS)
     assert (result.status, result.why) == (
         Status.MISS,
         "its evidence is not what the contract says: the subject lacks 'product'",
     )
-    assert {one.status for one in kept.results if one.id != WORKS} == {Status.PASS, Status.SKIP}
+    assert {each.status for each in report.results if each.id != WORKS} == {Status.PASS, Status.SKIP}
 
 
 SUM, SENTENCE = (("sum", "4"),), f"Of {WORKS}."
@@ -324,8 +324,8 @@ def test_the_judge_misses_a_file(table: str) -> None:
 
 
 def test_in_mode_plain_the_table_is_not_held(tmp_path: Path, table: str) -> None:
-    kept = read(small_report(tmp_path / "reports", None, evidence=table, mode=Mode.PLAIN))
-    assert Status.MISS not in {result.status for result in kept.results}
+    report = read(small_report(tmp_path / "reports", None, evidence=table, mode=Mode.PLAIN))
+    assert Status.MISS not in {result.status for result in report.results}
 
 
 # --- the command
@@ -333,15 +333,15 @@ def test_in_mode_plain_the_table_is_not_held(tmp_path: Path, table: str) -> None
 
 def run(folder: Path, *checks: Check, **more: Any) -> Path:
     """A run in which one claim makes checks of its own."""
-    told = Story(folder / secrets.token_hex(4), **more)
-    for claim in told.contract.claims:
+    story = Story(folder / secrets.token_hex(4), **more)
+    for claim in story.contract.claims:
         if claim.id != WORKS:
-            told.add(claim)
+            story.add(claim)
             continue
-        trial = Trial(claim, told.mode, SENTENCE, f"{told.record.command} -k test_{WORKS}", told.evidence)
+        trial = Trial(claim, story.mode, SENTENCE, f"{story.record.command} -k test_{WORKS}", story.evidence)
         trial.legitimate(checks, checks, protected=True)
-        told.evidence.append(trial.result())
-    return told.end()
+        story.evidence.append(trial.result())
+    return story.end()
 
 
 def needs_named(folder: Path, *words: str | Path) -> tuple[needs.Need, ...]:
@@ -355,19 +355,19 @@ def needs_named(folder: Path, *words: str | Path) -> tuple[needs.Need, ...]:
 
 
 def test_what_differs_between_runs_of_one_kind_is_left_open(tmp_path: Path) -> None:
-    one = run(tmp_path, Check("a seed 17, of 4029966216", "sum 4, 0x7f6359dff000", "sum 4, 0x7f6359dff000"))
-    other = run(tmp_path, Check("a seed 17, of 993355119", "sum 5, 0x7f6359c80000", "sum 5, 0x7f6359c80000"))
-    (result,) = needs_named(tmp_path, one)
+    first = run(tmp_path, Check("a seed 17, of 4029966216", "sum 4, 0x7f6359dff000", "sum 4, 0x7f6359dff000"))
+    second = run(tmp_path, Check("a seed 17, of 993355119", "sum 5, 0x7f6359c80000", "sum 5, 0x7f6359c80000"))
+    (result,) = needs_named(tmp_path, first)
     assert result.subject == (("a seed 17, of …", "sum 4, …"),)
-    (result,) = needs_named(tmp_path, one, "--also", other)
+    (result,) = needs_named(tmp_path, first, "--also", second)
     assert result.subject == result.control == (("a seed 17, of …", "sum …, …"),)
 
 
 def test_whole_sentences_that_differ_are_not_left_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Or any sentence would do."""
-    one, other = (run(tmp_path, Check("said", text, text)) for text in ("it was refused", "nobody could read it"))
-    (result,) = needs_named(tmp_path, one)
-    (still,) = needs_named(tmp_path, one, "--also", other)
+    report, other = (run(tmp_path, Check("said", text, text)) for text in ("it was refused", "nobody could read it"))
+    (result,) = needs_named(tmp_path, report)
+    (still,) = needs_named(tmp_path, report, "--also", other)
     assert result == still
     assert "guest_works: other checks than in the first run, which are not put down" in capsys.readouterr().out
 
@@ -375,11 +375,11 @@ def test_whole_sentences_that_differ_are_not_left_open(tmp_path: Path, capsys: p
 def test_other_checks_are_put_down_anew_or_beside_the_first_and_never_unasked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, other = run(tmp_path, Check("sum", "4", "4")), run(tmp_path, Check("product", "4", "4"))
-    first, second = needs_named(tmp_path, one), needs_named(tmp_path, one, "--also", other)
+    report, other = run(tmp_path, Check("sum", "4", "4")), run(tmp_path, Check("product", "4", "4"))
+    first, second = needs_named(tmp_path, report), needs_named(tmp_path, report, "--also", other)
     assert first == second
     assert f"{WORKS}: other checks than in the first run" in capsys.readouterr().out
-    assert [need.subject[0][0] for need in needs_named(tmp_path, one, "--variant", other)] == ["sum", "product"]
+    assert [need.subject[0][0] for need in needs_named(tmp_path, report, "--variant", other)] == ["sum", "product"]
     assert [need.subject[0][0] for need in needs_named(tmp_path, other)] == ["sum", "product"]  # one of them fits
     assert [need.subject[0][0] for need in needs_named(tmp_path, run(tmp_path, Check("pi", "3", "3")))] == ["pi"]
     assert f"\n{WORKS}\n1 claims changed; 1 without a word: qemu_has_no_vfio\n" in f"\n{capsys.readouterr().out}"
@@ -397,23 +397,23 @@ INTELS = {"processor": "GenuineIntel, Haswell", "features": "vmx", "devices": "k
 
 
 def test_what_another_vendors_processor_does_is_put_down_for_that_alone(tmp_path: Path) -> None:
-    one = run(tmp_path, Check("code", "vmmcall", "vmmcall"))
+    report = run(tmp_path, Check("code", "vmmcall", "vmmcall"))
     other = run(tmp_path, Check("code", "vmcall", "vmcall"), host=INTELS)
-    any_, intels = needs_named(tmp_path, one, "--vendor", other)
+    any_, intels = needs_named(tmp_path, report, "--vendor", other)
     assert [(need.vendor, need.subject) for need in (any_, intels)] == [
         (None, (("code", "vmmcall"),)),
         (Vendor.INTEL, (("code", "vmcall"),)),
     ]
     assert needs_named(tmp_path, other) == (any_, intels)  # as one of them says, for that host
     later = run(tmp_path, Check("code", "vmfunc", "vmfunc"), host=INTELS)
-    assert needs_named(tmp_path, one, "--vendor", later)[1].subject == (("code", "vmfunc"),)
-    assert needs_named(tmp_path, one)[1].subject == (("code", "vmfunc"),)  # another vendor's run leaves it
+    assert needs_named(tmp_path, report, "--vendor", later)[1].subject == (("code", "vmfunc"),)
+    assert needs_named(tmp_path, report)[1].subject == (("code", "vmfunc"),)  # another vendor's run leaves it
 
 
 def test_a_report_that_names_no_vendor_is_put_down_for_none(tmp_path: Path) -> None:
-    one, other = (run(tmp_path, Check("sum", text, text), host=host) for text, host in (("4", INTELS), ("5", {})))
+    report, other = (run(tmp_path, Check("sum", text, text), host=host) for text, host in (("4", INTELS), ("5", {})))
     with pytest.raises(UserInputError, match="names no vendor"):
-        needs_named(tmp_path, one, "--vendor", other)
+        needs_named(tmp_path, report, "--vendor", other)
 
 
 @pytest.mark.parametrize(
@@ -463,15 +463,17 @@ def test_the_checks_of_another_vendors_processor_are_miss(tmp_path: Path, table:
         both_of = lines.replace('"4" =', f"{all_expect} ="), f'vendor = "intel"\n{lines}'
         own = "\n\n".join(f"[[claim.{WORKS}]]\n{variant}" for variant in both_of)
         changed = table.replace(f"[[claim.{WORKS}]]\n{lines}", own)
-        kept = read(small_report(tmp_path / all_expect.strip('"'), None, evidence=changed))
-        assert next(result.status for result in kept.results if result.id == WORKS) is status
+        report = read(small_report(tmp_path / all_expect.strip('"'), None, evidence=changed))
+        assert next(result.status for result in report.results if result.id == WORKS) is status
 
 
 @pytest.mark.parametrize("name", ["repeat.txt", "timeline.txt", "oops.txt", "checks-subject.jsonl"])
 def test_what_explains_a_claim_that_does_not_hold_is_no_need(name: str) -> None:
     """A claim is MISS where the contract does not name its new checks, and from that run they are put down."""
-    told = results.Result("a", "A claim.", Status.MISS, "", "", "", "", evidence=(f"evidence/a/{name}", "evidence/a/b"))
-    assert results.need_of(told).files == ("b",)
+    claim_result = results.Result(
+        "a", "A claim.", Status.MISS, "", "", "", "", evidence=(f"evidence/a/{name}", "evidence/a/b")
+    )
+    assert results.need_of(claim_result).files == ("b",)
 
 
 SENTENCES = {
@@ -515,7 +517,7 @@ def test_what_differs_from_run_to_run_is_no_sentence(pattern: str, text: str, *,
     expected = verifiers.Variant("", "", None, frozenset(), {"subject": (("it", pattern),), "control": ()}, "")
     row: dict[str, Any] = {"sentence": "", "protected": None, "evidence": []}
     assert (verifiers.fault([expected], "amd", row, [], lines) == "") is fits
-    need, result = (needs.Need(subject=(("it", one),)) for one in (pattern, text))
+    need, result = (needs.Need(subject=(("it", check),)) for check in (pattern, text))
     assert (needs.gap([need], result) == "") is fits
 
 
@@ -530,5 +532,5 @@ def test_a_claim_that_is_skipped_says_what_the_contract_says(
     (report / "planned.json").write_text(json.dumps({**planned, name: false}))
     line(name, saying(sentence=false))(report)
     remake_or_seal(report)
-    code, told = verify_with(report, evidence, capsys)
-    assert (code, f"{name} claims '{false}', and the contract 'Of {name}.'" in told) == (3, True), told
+    code, output = verify_with(report, evidence, capsys)
+    assert (code, f"{name} claims '{false}', and the contract 'Of {name}.'" in output) == (3, True), output

@@ -75,7 +75,9 @@ def test_the_table_is_long() -> None:
     assert len(named(TABLE.read_text(encoding="utf-8"))) > 80
 
 
-@pytest.mark.parametrize("file", sorted((PROJECT / "tests/unit").glob("test_tampering_*.py")), ids=lambda one: one.stem)
+@pytest.mark.parametrize(
+    "file", sorted((PROJECT / "tests/unit").glob("test_tampering_*.py")), ids=lambda path: path.stem
+)
 def test_each_group_of_attempts_has_a_row(file: Path) -> None:
     if file == Path(__file__):
         return

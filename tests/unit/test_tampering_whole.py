@@ -22,7 +22,7 @@ from tests.unit import forger
 from tests.unit.report_samples import BANNER, CONFIGURATION, HOST, KEY, small_report
 from tests.unit.test_tampering import Edit, both, change_seen, check, line, record, swap
 from tests.unit.test_tampering_forger import every_place, of_command, sweep
-from tests.unit.test_tampering_kinds import ORACLE, ends, events, keep_file, of_host, of_json, put
+from tests.unit.test_tampering_kinds import ORACLE, ends, events, keep_file, of_host, of_json, write_file
 from verifier import bounds
 
 FIRST, SECOND = "host_cannot_read", "host_cannot_write"
@@ -38,12 +38,12 @@ def at_the_same_time(folder: Path) -> None:
     """The second claim's pages are planted before the first claim is judged."""
     path = folder / "journal.jsonl"
     lines = [json.loads(text) for text in path.read_text().splitlines()]
-    early = [one for one in lines if one.get("claim") == SECOND]
-    rest = [one for one in lines if one.get("claim") != SECOND]
-    at = next(at for at, one in enumerate(rest) if one["event"] == "claim")
-    for one in early:
-        one["time"] = rest[at - 1]["time"]
-    path.write_text("".join(f"{json.dumps(one)}\n" for one in [*rest[:at], *early, *rest[at:]]))
+    early = [event for event in lines if event.get("claim") == SECOND]
+    rest = [event for event in lines if event.get("claim") != SECOND]
+    at = next(at for at, event in enumerate(rest) if event["event"] == "claim")
+    for event in early:
+        event["time"] = rest[at - 1]["time"]
+    path.write_text("".join(f"{json.dumps(event)}\n" for event in [*rest[:at], *early, *rest[at:]]))
     moment = early[0]["time"]
     for role, count in (("subject", 3), ("control", 6)):
         for number in range(count):
@@ -56,7 +56,7 @@ def of_list(name: str, text: str) -> Edit:
     def edit(folder: Path) -> None:
         (folder / LISTS[name]).write_text(text)
         content = {name: hashlib.sha256(text.encode()).hexdigest()}
-        of_json("record.json", lambda told: told["made_of"].update(content))(folder)
+        of_json("record.json", lambda entries: entries["made_of"].update(content))(folder)
 
     return edit
 
@@ -65,13 +65,13 @@ def of_configuration(text: str) -> Edit:
     def edit(folder: Path) -> None:
         (folder / "identity/kernel.config").write_text(text)
         sha256 = hashlib.sha256(text.encode()).hexdigest()
-        of_json("record.json", lambda told: told["kernel"].update(config_sha256=sha256))(folder)
+        of_json("record.json", lambda content: content["kernel"].update(config_sha256=sha256))(folder)
 
     return edit
 
 
 def console(text: str) -> Edit:
-    return put("hosts/host-9/console.log", f"[    0.000000] {BANNER}\n{text}\n")
+    return write_file("hosts/host-9/console.log", f"[    0.000000] {BANNER}\n{text}\n")
 
 
 ONE = f"{'05' * 32}  README\n"
@@ -159,8 +159,8 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     "a_command_without_conftest": (of_command("pytest --noconftest tests_e2e"), "has the option --noconftest"),
     "a_command_of_mode_plain": (of_command("pytest tests_e2e --mode=plain"), "its command is of mode plain"),
     **{
-        name: (of_command(f"pytest tests_e2e {words}"), f"its command {told}")
-        for name, (words, told) in OTHER_COMMANDS.items()
+        name: (of_command(f"pytest tests_e2e {words}"), f"its command {fault}")
+        for name, (words, fault) in OTHER_COMMANDS.items()
     },
     "a_fleets_command_of_other_settings": (
         of_command("python -m fleet run --each -- tests_e2e -o x=y"),
@@ -171,7 +171,11 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         "its command has the option -c, and no problem names it",
     ),
     "a_part_of_a_report_that_is_not_merged": (
-        events(lambda told: told.insert(1, {"event": "part", "run": "by AMD", "sums": "", "time": told[0]["time"]})),
+        events(
+            lambda content: content.insert(
+                1, {"event": "part", "run": "by AMD", "sums": "", "time": content[0]["time"]}
+            )
+        ),
         "journal.jsonl has a part, and the report is not merged",
     ),
     "features_twice": (of_host(features="svm, svm"), "its host has features 'svm, svm', which none has"),
@@ -195,27 +199,30 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         f"{LOG}: [ 9.2] Oops: Oops: 0000 [#1] SMP",
     ),
     "a_page_of_which_alone_it_is_told_what_was_met": (
-        change_seen(FIRST, "subject", lambda one: one.update(reach=[*one["reach"], "bytes of the page came"])),
+        change_seen(FIRST, "subject", lambda row: row.update(reach=[*row["reach"], "bytes of the page came"])),
         "some of its probes say what they met at their pages, and others do not",
     ),
     "a_file_of_evidence_that_is_empty": (keep_file(ORACLE, "walked.txt", ""), "walked.txt is empty"),
     "a_page_that_no_fault_met": (
-        every_place(lambda told: [*told, "the host's CPUs took 0 faults at the page"]),
+        every_place(lambda content: [*content, "the host's CPUs took 0 faults at the page"]),
         "which is none of what is known of it",
     ),
     "a_mapping_of_another_process": (
-        every_place(lambda told: [told[0], told[1].replace("pid 103", "pid 104"), *told[2:]]),
+        every_place(lambda content: [content[0], content[1].replace("pid 103", "pid 104"), *content[2:]]),
         "its mapping is of the process 104, and its QEMU is 103",
     ),
     "a_mapping_that_its_flags_are_not_of": (
-        every_place(lambda told: [*told[:2], told[2].replace("rw-p", "---p"), told[3]]),
+        every_place(lambda content: [*content[:2], content[2].replace("rw-p", "---p"), content[3]]),
         "which is none of what is known of it",
     ),
-    "a_log_of_the_whole_run": (put("logs/audit.txt", "PROTECTED"), "logs/audit.txt is a file that no report has"),
-    "a_text_beside_the_consoles": (put("hosts/host-1/audit.txt", "PROTECTED"), "is a file that no report has"),
-    "a_host_of_another_name": (put("hosts/by-amd/console.log", "PROTECTED"), "is a file that no report has"),
-    "a_log_of_a_devices_name": (put("logs/NUL.txt", "x"), "the name 'logs/NUL.txt' is not a plain name"),
-    "a_log_that_is_an_option": (put("logs/-rf.log", "x"), "the name 'logs/-rf.log' is not a plain name"),
+    "a_log_of_the_whole_run": (
+        write_file("logs/audit.txt", "PROTECTED"),
+        "logs/audit.txt is a file that no report has",
+    ),
+    "a_text_beside_the_consoles": (write_file("hosts/host-1/audit.txt", "PROTECTED"), "is a file that no report has"),
+    "a_host_of_another_name": (write_file("hosts/by-amd/console.log", "PROTECTED"), "is a file that no report has"),
+    "a_log_of_a_devices_name": (write_file("logs/NUL.txt", "x"), "the name 'logs/NUL.txt' is not a plain name"),
+    "a_log_that_is_an_option": (write_file("logs/-rf.log", "x"), "the name 'logs/-rf.log' is not a plain name"),
 }
 
 
@@ -227,8 +234,8 @@ def test_attempt_is_refused_by_name(
     folder = Path(shutil.copytree(original, tmp_path / original.name))
     edit(folder)
     forger.anew(folder)
-    code, told = check(folder, capsys)
-    assert (code, words in told) == (3, True), told
+    code, output = check(folder, capsys)
+    assert (code, words in output) == (3, True), output
 
 
 HONEST: dict[str, Edit] = {
@@ -246,7 +253,9 @@ HONEST: dict[str, Edit] = {
         }.items()
     },
     "what_real_machines_and_kept_hosts_leave": both(
-        put("hosts/console.log", "x"), put("hosts/console.log.stderr", "x"), put("hosts/kept.json", "{}")
+        write_file("hosts/console.log", "x"),
+        write_file("hosts/console.log.stderr", "x"),
+        write_file("hosts/kept.json", "{}"),
     ),
     "a_trace_of_the_kernel": keep_file(ORACLE, "protected.txt", "# tracer: nop\n#\n"),
     "a_host_that_says_what_it_is": of_host(kind="emulated (QEMU TCG, SVM, nested paging)"),
@@ -261,16 +270,16 @@ def test_what_goes_together_is_protected(
     folder = Path(shutil.copytree(original, tmp_path / original.name))
     HONEST[name](folder)
     forger.anew(folder)
-    code, told = check(folder, capsys)
-    assert code == 0, told
+    code, output = check(folder, capsys)
+    assert code == 0, output
 
 
 def test_a_dead_host_is_no_news_where_a_claim_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = small_report(tmp_path / "reports", KEY, statuses={FIRST: Status.FAIL})
     console("[ 9.1] Oops: Oops: 0000 [#1] SMP")(folder)
     forger.anew(folder)
-    code, told = check(folder, capsys)
-    assert code == 1, told
+    code, output = check(folder, capsys)
+    assert code == 1, output
 
 
 def test_the_verifier_knows_the_options_that_the_plugin_names() -> None:

@@ -48,8 +48,8 @@ def kernel(**facts: str) -> Edit:
 def reached(change: Callable[[str], str], role: str = "subject", at: int = 0) -> Edit:
     """Change each text of what shows where a probe was aimed."""
 
-    def edit(one: dict[str, Any]) -> None:
-        one["reach"] = [change(text) for text in one["reach"]]
+    def edit(row: dict[str, Any]) -> None:
+        row["reach"] = [change(text) for text in row["reach"]]
 
     return change_seen(READS, role, edit, at)
 
@@ -57,21 +57,21 @@ def reached(change: Callable[[str], str], role: str = "subject", at: int = 0) ->
 def reached_without(word: str, at: int) -> Edit:
     """Take a text away from what shows where a control was aimed."""
 
-    def edit(one: dict[str, Any]) -> None:
-        one["reach"] = [text for text in one["reach"] if not text.startswith(word)]
+    def edit(row: dict[str, Any]) -> None:
+        row["reach"] = [text for text in row["reach"] if not text.startswith(word)]
 
     return change_seen(READS, "control", edit, at)
 
 
 def beside(text: str) -> Edit:
-    return change_seen(READS, "subject", lambda one: one["reach"].append(text))
+    return change_seen(READS, "subject", lambda row: row["reach"].append(text))
 
 
 def planted(**facts: Any) -> Edit:
     """One page more that was planted and never tried."""
 
     def edit(content: list[dict[str, Any]]) -> None:
-        at = next(at for at, one in enumerate(content) if one["event"] == "planted")
+        at = next(at for at, event in enumerate(content) if event["event"] == "planted")
         content.insert(at, {**content[at], "commitment": "00" * 32, **facts})
 
     return events(edit)
@@ -169,11 +169,11 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     "a_page_planted_in_a_guest_of_many_words": (planted(guest="any guest"), "plants no page of a claim"),
     "a_page_planted_without_a_mapping": (planted(mapping=[]), "plants no page of a claim"),
     "a_sweep_that_met_two_things_on_a_page": (
-        change_sweep(lambda told: told["found"].insert(0, [0, 1, None]), maps=False),
+        change_sweep(lambda content: content["found"].insert(0, [0, 1, None]), maps=False),
         "a page was tried twice",
     ),
     "a_fact_of_an_observation": (
-        change_seen(READS, "subject", lambda one: one.update(facts=[["tier", "proved on SEV-SNP"]])),
+        change_seen(READS, "subject", lambda row: row.update(facts=[["tier", "proved on SEV-SNP"]])),
         "it has the fact \"['tier', 'proved on SEV-SNP']\", which none has",
     ),
 }
@@ -184,8 +184,8 @@ def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[
     edit, words = ATTEMPTS[name]
     edit(report)
     remake_or_seal(report)
-    code, told = check(report, capsys)
-    assert (code, words in told) == (3, True), told
+    code, output = check(report, capsys)
+    assert (code, words in output) == (3, True), output
 
 
 def test_all_that_a_run_says_of_its_host_is_known() -> None:
@@ -207,11 +207,11 @@ def test_all_that_a_run_says_of_its_host_is_known() -> None:
     ],
 )
 def test_what_hosts_are_is_said(facts: dict[str, str]) -> None:
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         "series": "a-series", "machine": "rack-4, from vm", "commit": "unknown", "command": "pytest tests_e2e",
         "ended": "", "made_of": {}, "kernel": None, "host": facts, "mode": "protected", "problems": [],
     }  # fmt: skip
-    assert list(bounds.record(told)) == []
+    assert list(bounds.record(content)) == []
 
 
 @pytest.mark.parametrize(
@@ -239,5 +239,5 @@ def test_in_mode_plain_the_words_are_held_as_well(tmp_path: Path, capsys: pytest
     folder = small_report(tmp_path / "reports", KEY, mode=Mode.PLAIN)
     beside("nobody else can read it")(folder)
     remake_or_seal(folder)
-    code, told = check(folder, capsys)
-    assert (code, "of its place" in told) == (3, True), told
+    code, output = check(folder, capsys)
+    assert (code, "of its place" in output) == (3, True), output

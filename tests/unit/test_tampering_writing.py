@@ -27,7 +27,7 @@ from tests.unit.test_tampering import (
     seal_again,
     swap,
 )
-from tests.unit.test_tampering_kinds import ORACLE, SWEEP, of_json, put
+from tests.unit.test_tampering_kinds import ORACLE, SWEEP, of_json, write_file
 
 READS = "host_cannot_read"
 
@@ -38,7 +38,7 @@ def anew(name: str, change: Callable[[str], str]) -> Edit:
 
 def elsewhere(file: str) -> Edit:
     """Evidence of a claim that does not lie in the claim's folder."""
-    return both(put(file, "x"), line("guest_works", lambda row: row["evidence"].append(file)))
+    return both(write_file(file, "x"), line("guest_works", lambda row: row["evidence"].append(file)))
 
 
 ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
@@ -98,9 +98,9 @@ def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[
     assert (code, words in text) == (3, True), text
 
 
-@pytest.mark.parametrize("what", ["series", "machine"])
-def test_a_letter_of_another_script_is_seen(report: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
-    record(**{what: "am\u0435"})(report)
+@pytest.mark.parametrize("field", ["series", "machine"])
+def test_a_letter_of_another_script_is_seen(report: Path, capsys: pytest.CaptureFixture[str], field: str) -> None:
+    record(**{field: "am\u0435"})(report)
     remake_or_seal(report)
     _, text = check(report, capsys)
     assert "am\\u0435" in text

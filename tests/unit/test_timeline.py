@@ -49,10 +49,10 @@ def run(tmp_path: Path) -> Path:
         {"time": T + 3, "execute": "stop", "arguments": {}, "reply": {"error": "it is gone"}},
         {"time": T + 99, "execute": "quit", "arguments": {}, "reply": {}},
     ]
-    (host / "qmp.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in commands) + '{"time": 1')
+    (host / "qmp.jsonl").write_text("".join(f"{json.dumps(command)}\n" for command in commands) + '{"time": 1')
     planted = {"time": T + 0.5, "event": "planted", "page": "user", "state": "private", "gpa": "0x4000"}
     journal = [{"time": T, "event": "begin"}, {**planted, "guest": "protected", "host": "host-1"}]
-    (tmp_path / "journal.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in journal))
+    (tmp_path / "journal.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in journal))
     return tmp_path
 
 
@@ -62,8 +62,8 @@ def test_all_that_happened_is_in_one_order(run: Path) -> None:
         Event(T + 1.5, "probe", "subject: read"),
         Event(T + 50, "harness", "x"),
     ]
-    told = timeline(run, T, T + 10, notes, [("the host", "status running\nRIP=1")])
-    head, _, rest = told.partition("\n\n")
+    text = timeline(run, T, T + 10, notes, [("the host", "status running\nRIP=1")])
+    head, _, rest = text.partition("\n\n")
     assert head.startswith("host-1: NULL pointer dereference, read in kvm_mem_protect < ")
     body, _, last = rest.partition("\n\n")
     lines = body.splitlines()

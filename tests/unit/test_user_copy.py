@@ -43,8 +43,8 @@ def test_page_is_read_string_by_string_with_its_zeros(longest: int) -> None:
         rest = COUNT[at - PAGE.hva :]
         return Done(returned=0), rest[: min(rest.index(0) + 1, longest)]
 
-    got = _string_by_string(PAGE, string)
-    assert (got.done, got.data) == (Done(returned=0), COUNT[:STRINGS])
+    answer = _string_by_string(PAGE, string)
+    assert (answer.done, answer.data) == (Done(returned=0), COUNT[:STRINGS])
 
 
 def test_first_string_that_is_refused_ends_it() -> None:
@@ -81,8 +81,8 @@ def test_content_that_always_is_the_same_comes_from_own_memory() -> None:
     def call(at: int) -> Done:
         return Done(returned=0) if at == 0x1000 else REFUSED
 
-    got = overwriting.as_into_own_memory(Puppet(), PAGE, 4, call)
-    assert (got.done, got.wrote) == (REFUSED, b"\1" * 4)
+    answer = overwriting.as_into_own_memory(Puppet(), PAGE, 4, call)
+    assert (answer.done, answer.wrote) == (REFUSED, b"\1" * 4)
     with pytest.raises(ChannelError, match="own memory"):
         overwriting.as_into_own_memory(Puppet(), PAGE, 4, lambda _: REFUSED)
 

@@ -20,60 +20,60 @@ def test_living_machine_passes_the_check() -> None:
 
 def test_first_reason_counts_and_ends_each_call_once() -> None:
     vitals = Vitals("the host")
-    ended: list[Any] = []
+    calls: list[Any] = []
     for name in ("one", "two"):
-        vitals.on_loss(partial(lambda name: ended.append((name, vitals.reason)), name))
+        vitals.on_loss(partial(lambda name: calls.append((name, vitals.reason)), name))
     vitals.note_loss("kernel panic")
     vitals.note_loss("its QEMU ended")
-    assert ended == [("one", "kernel panic"), ("two", "kernel panic")]
+    assert calls == [("one", "kernel panic"), ("two", "kernel panic")]
     with pytest.raises(MachineLostError, match="the host is lost: kernel panic"):
         vitals.check()
 
 
 def test_late_registration_is_called_at_once() -> None:
     vitals = Vitals("the host")
-    ended: list[Any] = []
+    calls: list[Any] = []
     vitals.note_loss("panic")
-    forget = vitals.on_loss(lambda: ended.append(1))
-    assert ended == [1]
+    forget = vitals.on_loss(lambda: calls.append(1))
+    assert calls == [1]
     forget()
 
 
 def test_forgotten_registration_is_not_called() -> None:
     vitals = Vitals("the host")
-    ended: list[Any] = []
-    forget = vitals.on_loss(lambda: ended.append("forgotten"))
-    vitals.on_loss(lambda: ended.append("kept"))
+    calls: list[Any] = []
+    forget = vitals.on_loss(lambda: calls.append("forgotten"))
+    vitals.on_loss(lambda: calls.append("kept"))
     forget()
     forget()
     vitals.note_loss("panic")
-    assert ended == ["kept"]
+    assert calls == ["kept"]
 
 
 def test_one_registration_of_two_alike_is_taken_back() -> None:
     vitals = Vitals("the host")
-    ended: list[Any] = []
+    calls: list[Any] = []
 
     def end() -> None:
-        ended.append(1)
+        calls.append(1)
 
     vitals.on_loss(end)
     vitals.on_loss(end)()
     vitals.note_loss("panic")
-    assert ended == [1]
+    assert calls == [1]
 
 
 def test_a_call_may_forget_itself_and_register_anew_while_it_is_ended() -> None:
     vitals = Vitals("the host")
-    ended: list[Any] = []
+    calls: list[Any] = []
 
     def end() -> None:
         forget()
-        vitals.on_loss(lambda: ended.append(1))
+        vitals.on_loss(lambda: calls.append(1))
 
     forget = vitals.on_loss(end)
     vitals.note_loss("panic")
-    assert ended == [1]
+    assert calls == [1]
 
 
 def test_loss_of_a_host_is_the_loss_of_its_guest() -> None:
@@ -97,20 +97,20 @@ def test_broken_channel_waits_a_moment_for_the_news(monkeypatch: pytest.MonkeyPa
 
 def test_of_many_watchers_one_reason_wins_and_no_call_is_ended_twice_or_never() -> None:
     for _ in range(20):
-        vitals, ended, start = Vitals("the host"), [], threading.Barrier(8)
-        vitals.on_loss(lambda: ended.append("early"))  # noqa: B023
+        vitals, calls, start = Vitals("the host"), [], threading.Barrier(8)
+        vitals.on_loss(lambda: calls.append("early"))  # noqa: B023
 
         def watch(number: int) -> None:
             start.wait()  # noqa: B023
             if number % 2:
                 vitals.note_loss(str(number))  # noqa: B023
             else:
-                vitals.on_loss(lambda: ended.append(str(number)))  # noqa: B023
+                vitals.on_loss(lambda: calls.append(str(number)))  # noqa: B023
 
         threads = [threading.Thread(target=watch, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(ended) == ["0", "2", "4", "6", "early"]
+        assert sorted(calls) == ["0", "2", "4", "6", "early"]
         assert vitals.reason in ("1", "3", "5", "7")

@@ -18,16 +18,16 @@ def test_wait_returns_the_first_true_thing_that_the_probe_found() -> None:
 
 
 def test_wait_that_runs_out_names_time_and_aim_and_asks_once_what_went_on() -> None:
-    asked: list[int] = []
+    questions: list[int] = []
 
     def explain() -> str:
-        asked.append(1)
+        questions.append(1)
         return "the machine slept"
 
     with pytest.raises(DeadlineError) as caught:
         poll_until(lambda: None, Deadline(0.05), "the host to boot", explain=explain, interval=0.01)
     assert caught.value.message == "waited 0.05 s for the host to boot\nthe machine slept"
-    assert asked == [1]
+    assert questions == [1]
 
 
 def test_wait_that_runs_out_says_why_the_last_try_failed() -> None:

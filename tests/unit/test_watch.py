@@ -89,12 +89,12 @@ def test_row_without_an_incident_keeps_its_checks_and_gets_those_of_the_watch(ho
     ],
 )
 def test_exit_that_no_working_guest_makes_fails_the_row(host: Any, guest: Any, exit_: KvmExit, words: str) -> None:
-    result = look_and_watch(host, guest, lambda one: one.note(exit_) or [RIGHT])
+    result = look_and_watch(host, guest, lambda watched: watched.note(exit_) or [RIGHT])
     assert wrong_checks(result) == {"exits that no working guest makes": words}
 
 
 def test_more_of_them_than_are_kept_are_counted(host: Any, guest: Any) -> None:
-    result = look_and_watch(host, guest, lambda one: one.note(*[STORE_TO_MEMORY] * 20) or [RIGHT])
+    result = look_and_watch(host, guest, lambda watched: watched.note(*[STORE_TO_MEMORY] * 20) or [RIGHT])
     assert wrong_checks(result)["exits that no working guest makes"].startswith(
         "4 that are not recorded; KVM_EXIT_MMIO"
     )
@@ -109,15 +109,15 @@ def test_watch_that_does_not_count_is_no_proof(host: Any, guest: Any, broken: di
 
 
 def test_complaint_of_a_kernel_fails_the_row(host: Any, guest: Any) -> None:
-    def look(one: Any) -> list[Check]:
+    def look(watched: Any) -> list[Check]:
         host.log += "[    9.1] BUG: of the host\n"
-        one.said += "[    9.2] WARNING: of the guest\n"
+        watched.said += "[    9.2] WARNING: of the guest\n"
         return [RIGHT]
 
-    said = "[    9.2] WARNING: of the guest"
+    complaint = "[    9.2] WARNING: of the guest"
     assert wrong_checks(look_and_watch(host, guest, look)) == {
         "complaints of the host's kernel": "[    9.1] BUG: of the host",
-        "complaints of the guest's kernel": f"{said}; its console ends with:\nLinux version 6.12\n{said}\n",
+        "complaints of the guest's kernel": f"{complaint}; its console ends with:\nLinux version 6.12\n{complaint}\n",
     }
 
 
@@ -147,8 +147,8 @@ def test_guest_that_stalls_fails_the_row(host: Any, guest: Any, monkeypatch: pyt
 
 
 def test_guest_that_ends_during_the_look_fails_the_row(host: Any, guest: Any) -> None:
-    def look(one: Any) -> list[Check]:
-        one.vitals.note_loss("its QEMU ended")
+    def look(watched: Any) -> list[Check]:
+        watched.vitals.note_loss("its QEMU ended")
         raise ChannelError("broke")
 
     (listing,) = [check for check in look_and_watch(host, guest, look) if not check.right]
@@ -157,16 +157,16 @@ def test_guest_that_ends_during_the_look_fails_the_row(host: Any, guest: Any) ->
 
 
 def test_guest_that_ends_right_after_the_look_fails_the_row(host: Any, guest: Any) -> None:
-    def look(one: Any) -> list[Check]:
-        one.vitals.note_loss("its QEMU ended")
+    def look(watched: Any) -> list[Check]:
+        watched.vitals.note_loss("its QEMU ended")
         return [RIGHT]
 
     assert list(wrong_checks(look_and_watch(host, guest, look))) == ["the guest lives"]
 
 
 def test_what_the_watch_saw_goes_before_what_ended_the_row(host: Any, guest: Any) -> None:
-    def look(one: Any) -> list[Check]:
-        one.note(STORE_TO_MEMORY)
+    def look(watched: Any) -> list[Check]:
+        watched.note(STORE_TO_MEMORY)
         raise ChannelError("ended with status 1")
 
     assert list(wrong_checks(look_and_watch(host, guest, look))) == ["exits that no working guest makes"]
@@ -174,18 +174,18 @@ def test_what_the_watch_saw_goes_before_what_ended_the_row(host: Any, guest: Any
 
 def test_host_that_died_of_the_row_fails_it_and_one_that_just_ended_does_not(host: Any, guest: Any) -> None:
     def look(_: Any) -> list[Check]:
-        host.log += said
+        host.log += line
         host.vitals.note_loss("its QEMU ended")
         raise MachineLostError("the host is lost")
 
-    said = "nothing special\n"
+    line = "nothing special\n"
     with pytest.raises(MachineLostError):
         look_and_watch(host, guest, look)
-    said = "Kernel panic - not syncing: no\n"
-    assert wrong_checks(look_and_watch(host, guest, look)) == {"complaints of the host's kernel": said.strip()}
+    line = "Kernel panic - not syncing: no\n"
+    assert wrong_checks(look_and_watch(host, guest, look)) == {"complaints of the host's kernel": line.strip()}
 
 
 def test_program_tells_all_that_is_looked_at() -> None:
     last = {"reason": 6, "result": 0, "suberror": 0, "is_write": True, "gpa": 0x3000, "length": 8}
-    told = {"exits": 900, "device": 30, "missed": 0, "noted": 1, "last": [last], "emulated": 40, "not_emulated": 0}
-    assert parse(told) == replace(WELL, noted=1, last=(STORE_TO_MEMORY,))
+    content = {"exits": 900, "device": 30, "missed": 0, "noted": 1, "last": [last], "emulated": 40, "not_emulated": 0}
+    assert parse(content) == replace(WELL, noted=1, last=(STORE_TO_MEMORY,))

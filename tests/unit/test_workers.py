@@ -43,10 +43,10 @@ def group(number: int, claims: int = 1) -> Group:
 
 @given(strategies.lists(strategies.floats(0, 100), min_size=1, max_size=30), strategies.integers(1, 6))
 def test_each_file_is_in_one_bundle_and_no_bundle_is_much_longer(takes: list[float], number: int) -> None:
-    made = [group(at) for at in range(len(takes))]
+    all_groups = [group(at) for at in range(len(takes))]
     seconds = {f"{at}-0": each for at, each in enumerate(takes)}
-    shares = bundles(made, seconds, number)
-    assert sorted(file for files in shares for file in files) == sorted(each.file for each in made)
+    shares = bundles(all_groups, seconds, number)
+    assert sorted(file for files in shares for file in files) == sorted(each.file for each in all_groups)
     assert all(shares)
     assert len(shares) <= number
     longest = max(sum(seconds[f"{file.removesuffix('.py')}-0"] for file in files) for files in shares)
@@ -196,10 +196,10 @@ def test_two_runs_become_one_report(
     assert re.search(r"^1\| tests_e2e/\w\.py \.$", shown, re.MULTILINE)
     assert "alone" not in shown
     assert re.search(r"^PROTECTED ", shown, re.MULTILINE)
-    kept = read((reports / "latest").resolve())
-    assert kept.fleet is not None
-    assert len(kept.fleet.parts) == 2
-    assert [*kept.record.durations] == ["2 runs at a time"]
+    report = read((reports / "latest").resolve())
+    assert report.fleet is not None
+    assert len(report.fleet.parts) == 2
+    assert [*report.record.durations] == ["2 runs at a time"]
     assert not [*reports.glob("workers-*")]
     assert verify(load(reports / "latest"), TrustAnchors()).faults == []
 
@@ -248,8 +248,8 @@ def test_ctrl_c_while_a_run_starts_is_no_traceback(milliseconds: int) -> None:
         )
         time.sleep(milliseconds / 1000)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert "Traceback" not in said
+        _, output = process.communicate(timeout=60)
+    assert "Traceback" not in output
     assert process.returncode in (0, 2, INTERRUPTED, -signal.SIGINT)
 
 

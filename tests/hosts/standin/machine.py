@@ -155,15 +155,15 @@ def installed_disk(store: Store, keys: Keys, terminal: Terminal, folder: Path) -
 
     :param folder: for the log of the first boot. :raises MachineError: GRUB does not install.
     """
-    made = image(store, keys, terminal)
+    base = image(store, keys, terminal)
     root = rootfs(store, terminal)
-    key = digest(made.key, root.version("qemu-system-x86"), _INSTALL)
+    key = digest(base.key, root.version("qemu-system-x86"), _INSTALL)
 
     def make(entry: Path) -> None:
         disk = entry / "disk"
-        copy_disk(made.disk, disk)
+        copy_disk(base.disk, disk)
         with terminal.step("first boot of the stand-in, to install its boot loader", expected=120):
-            _install(made, disk, root, keys, folder)
+            _install(base, disk, root, keys, folder)
 
     return store.get_or_make("standin-disk", key, make, need=DISK_NEED) / "disk"
 
@@ -171,15 +171,15 @@ def installed_disk(store: Store, keys: Keys, terminal: Terminal, folder: Path) -
 _INSTALL = "grub-install --target=i386-pc /dev/vda && update-grub && sync"
 
 
-def _install(made: Image, disk: Path, root: RootFs, keys: Keys, folder: Path) -> None:
+def _install(base: Image, disk: Path, root: RootFs, keys: Keys, folder: Path) -> None:
     """Boot the disk by its kernel alone, and have it install its boot loader."""
-    _set_up(made, disk, _INSTALL, root, keys, folder, ())
+    _set_up(base, disk, _INSTALL, root, keys, folder, ())
 
 
 def _set_up(
-    made: Image, disk: Path, script: str, root: RootFs, keys: Keys, folder: Path, drives: Sequence[str]
+    base: Image, disk: Path, script: str, root: RootFs, keys: Keys, folder: Path, drives: Sequence[str]
 ) -> None:
-    direct = ("-kernel", str(made.kernel), "-initrd", str(made.initramfs), "-append", "console=ttyS0 root=/dev/vda1 ro")
+    direct = ("-kernel", str(base.kernel), "-initrd", str(base.initramfs), "-append", "console=ttyS0 root=/dev/vda1 ro")
     with running(disk, root, keys, folder, (*direct, *drives)) as standin:
         standin.wait_until_up()
         control = Control("standin", standin.entry())
@@ -224,20 +224,20 @@ def uefi_disks(store: Store, keys: Keys, terminal: Terminal, folder: Path) -> Ue
 
     :param folder: for the log of the first boot. :raises MachineError: systemd-boot does not install.
     """
-    made = image(store, keys, terminal)
+    base = image(store, keys, terminal)
     root = rootfs(store, terminal)
-    key = digest("uefi", made.key, root.version("qemu-system-x86"), _INSTALL_UEFI, str(ESP_BYTES))
+    key = digest("uefi", base.key, root.version("qemu-system-x86"), _INSTALL_UEFI, str(ESP_BYTES))
 
     def make(entry: Path) -> None:
         disk, esp = entry / "disk", entry / "esp"
-        copy_disk(made.disk, disk)
+        copy_disk(base.disk, disk)
         with esp.open("wb") as file:
             file.truncate(ESP_BYTES)
         with terminal.step("first boot of the stand-in with UEFI, to install its boot loader", expected=120):
-            _set_up(made, disk, _INSTALL_UEFI, root, keys, folder, _second_drive(esp))
+            _set_up(base, disk, _INSTALL_UEFI, root, keys, folder, _second_drive(esp))
 
     entry = store.get_or_make("standin-disk", key, make, need=DISK_NEED)
-    return UefiDisks(entry / "disk", entry / "esp", made.firmware, made.variables)
+    return UefiDisks(entry / "disk", entry / "esp", base.firmware, base.variables)
 
 
 def _second_drive(file: Path) -> list[str]:
