@@ -35,9 +35,10 @@ ifeq ($(filter all quick,$(CLAIMS)),)
 $(error CLAIMS is 'all' or 'quick', not '$(CLAIMS)')
 endif
 
-# `make signoff` ends with 1 for "a claim failed" and with 2 for "not proven", but make turns every failure of a recipe
-# into 2. Except in question mode (-q), where it passes on a status 1, as that is what a `make -q` further down would
-# answer. So this goal runs in question mode, in which only recipes marked + run; and its set-up never ends with 1.
+# `make signoff` ends with 1 for "a claim failed" and with 2 for "not proven": a script must tell the two apart. But GNU
+# make turns every failure of a recipe into 2, also with exec, .ONESHELL or $(error). Question mode (-q) is its only way
+# to end with 1: there it passes on the 1 of a recipe that could be a `make -q`. So this goal runs in question mode, in
+# which only recipes marked + run, and its set-up never ends with 1.
 ifneq ($(filter signoff verify,$(MAKECMDGOALS)),)
 FLAGS := $(firstword -$(MAKEFLAGS))
 ifneq ($(filter-out 1,$(words $(MAKECMDGOALS)))$(findstring i,$(FLAGS)),)
