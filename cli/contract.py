@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``sealproof contract REPORT``: record in the contract what the evidence of each claim holds, taken from a run.
 
-A claim that the run has proven, and whose evidence is another than the contract says, is put down anew; all others stay
-as they are. Look at the difference (git diff) before you keep it: a check that is gone is gone from the contract.
+The entry of a claim is rewritten if the run proved the claim and its evidence differs from the contract. All other
+entries stay. Look at the difference (git diff) before you keep it: a check that the run lacks leaves the contract.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof contract", description=__doc__)
     parser.add_argument(
-        "report", type=parse_path, metavar="REPORT", help="folder of a run of this checkout, or of its part"
+        "report", type=parse_path, metavar="REPORT", help="folder of a run of this checkout, or of a part of it"
     )
     parser.add_argument(
         "--also", nargs="+", default=[], type=parse_path, metavar="REPORT",
@@ -46,18 +46,18 @@ def options_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--variant", nargs="+", default=[], type=parse_path, metavar="REPORT",
-        help="runs on hosts of another kind: a check that only one of them makes is as good",
+        help="runs on hosts of another kind: a check that only one of them makes is kept as an alternative",
     )  # fmt: skip
     parser.add_argument(
         "--vendor", nargs="+", default=[], type=parse_path, metavar="REPORT",
-        help="runs on processors of another vendor: what differs there is put down for that vendor alone",
+        help="runs on processors of another vendor: what differs there is written down for that vendor alone",
     )  # fmt: skip
     parser.add_argument(
         "--contract",
         type=parse_path,
         default=CONTRACT,
         metavar="FOLDER",
-        help="that is changed (default: this checkout's)",
+        help="the contract to change (default: this checkout's)",
     )
     return parser
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``sealproof test``: check the files, then run the project's own tests, unit and end to end.
 
-All claims are tried where something protects, and the quick list also where nothing does, which each probe must get
-through. With --quick it is the quick list alone, in both modes.
+All claims are tried in mode protected. The quick list is also tried in mode plain, where every probe must get through.
+With --quick only the quick list is tried, in both modes.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ COMMANDS = (
         "test",
         "check the files, then run the project's own tests, unit and end to end",
         "cli.own_tests",
-        ("", "--quick  # a part of the claims", "-k ptrace  # what follows goes to pytest"),
+        ("", "--quick  # a part of the claims", "-k ptrace  # options of pytest work as well"),
         exits=(
             "0: all passed",
             "1: a check or a test failed",
@@ -112,8 +112,8 @@ COMMANDS = (
         "cli.lint",
         ("", "types style"),
         exits=(
-            "0: nothing is wrong",
-            "1: something is",
+            "0: no check found a fault",
+            "1: at least one check did",
         ),
     ),
     Command(
@@ -123,7 +123,7 @@ COMMANDS = (
         ("", "lab.toml  # tries each machine of this inventory"),
         exits=(
             "0: the sign-off can run here; of an inventory: each machine can be used",
-            "1: it cannot, and the reason is shown",
+            "1: the sign-off cannot run, or a machine cannot be used; the output says why",
         ),
     ),
     Command(
@@ -131,7 +131,7 @@ COMMANDS = (
         "open a shell on a fresh host, or in one of its guests",
         "host_setup.tools.shell",
         ("", "--guest plain", "--series stock -- uname -a"),
-        exits=("that of the shell, or of the command",),
+        exits=("the exit status of the shell, or of the command",),
     ),
     Command(
         "rows",
@@ -139,8 +139,8 @@ COMMANDS = (
         "host_setup.tools.rows",
         ("", "walk-bits real-mode", "--emulator bochs --words kvm_intel.ept=0"),
         exits=(
-            "0: each row that was run shows what it must",
-            "1: at least one does not",
+            "0: every row that was run is PASS or SKIP",
+            "1: at least one row is FAIL",
         ),
     ),
     Command(
@@ -148,7 +148,7 @@ COMMANDS = (
         "open gdb or drgn on the kernel of a fresh host",
         "host_setup.tools.debug",
         ("", "--drgn", "--dump host.core", "-- -batch -ex lx-dmesg"),
-        exits=("that of the debugger",),
+        exits=("the exit status of the debugger",),
     ),
     Command(
         "soak",
@@ -156,8 +156,8 @@ COMMANDS = (
         "host_setup.tools.soak",
         ("--boots 50 --restores 200 --reboots 20", "--boots 5 --restores 0 --series stock"),
         exits=(
-            "0: every start went well",
-            "1: one did not",
+            "0: every boot, restore and reboot went well",
+            "1: at least one failed or stalled",
         ),
     ),
     Command(
@@ -167,7 +167,7 @@ COMMANDS = (
         ("--rounds 20 --shares 10000 --layers debug",),
         exits=(
             "0: every round went well",
-            "1: one did not",
+            "1: at least one round failed",
         ),
     ),
     Command(
@@ -176,8 +176,8 @@ COMMANDS = (
         "host_setup.search.__main__",
         ("--minutes 60", "--seed 7 --minutes 5", "--replay reports/finds/7.txt  # one sequence, alone"),
         exits=(
-            "0: nothing was found",
-            "1: something was",
+            "0: no sequence failed",
+            "1: a sequence failed",
         ),
     ),
     Command(
@@ -201,7 +201,7 @@ COMMANDS = (
             "--dry-run --machine root@node1",
         ),
         one_of="run",
-        exits=("as of signoff",),
+        exits=("the same as of signoff",),
     ),
     Command(
         "merge",
@@ -209,7 +209,7 @@ COMMANDS = (
         "fleet.__main__",
         ("~/avocado/job-results/latest", "reports/a reports/b"),
         one_of="merge",
-        exits=("as of signoff",),
+        exits=("the same as of signoff",),
     ),
     Command(
         "speedup",
@@ -243,8 +243,8 @@ COMMANDS = (
         one_of="nightly",
         exits=(
             "0: no claim regressed",
-            "1: at least one did, or what --exit-on names is the case",
-            "2: none did, but a cell could not be tried, or the set-up failed",
+            "1: a claim regressed, or a claim has a result that --exit-on names",
+            "2: no claim regressed, but a cell could not be tried, or the set-up failed",
         ),
     ),
     Command(
@@ -253,7 +253,7 @@ COMMANDS = (
         "host_setup.selftests.__main__",
         ("", "--series stock --series ~/my-series", "--only gup_test"),
         exits=(
-            "0: nothing is lost on the second series, or there is one series alone",
+            "0: all that passes on the first series passes on the second, or only one series was run",
             "1: a test or check passes on the first series and not on the second",
             "2: nothing was proved",
         ),
@@ -264,7 +264,7 @@ COMMANDS = (
         "cli.verify",
         ("reports/latest", "report.tar --key FINGERPRINT --contract SHA256 --commit COMMIT"),
         exits=(
-            "0: PROTECTED, and all that you name is so",
+            "0: PROTECTED, and the report is of what you named",
             "1: NOT PROTECTED",
             "2: not proven",
             "3: not what was signed, not consistent, or not what you trust",
@@ -275,7 +275,7 @@ COMMANDS = (
         "show a run's verdict again; write the reports of a run that was killed",
         "signoff.__main__",
         ("reports/latest", "reports/latest --same", "reports/latest --ssh-key ~/.ssh/id_ed25519"),
-        exits=("as of signoff; with --same: 0 where all is identical, else 3",),
+        exits=("the same as of signoff; with --same: 0 if all files are identical, otherwise 3",),
     ),
     Command(
         "rebuild",
@@ -284,7 +284,7 @@ COMMANDS = (
         ("reports/latest", "reports/latest --series ~/my-series --kernel ~/linux --compiler gcc-13"),
         exits=(
             "0: the same kernel",
-            "1: another one",
+            "1: another kernel",
         ),
     ),
     Command(
@@ -298,9 +298,9 @@ COMMANDS = (
             '--list --only "*:pool_alloc:*"  # list them, and the claims that come first',
         ),
         exits=(
-            "0: every fault that was asked for is named by a claim, or is none",
-            "1: one is not",
-            "2: not all were tried",
+            "0: a claim names every fault that was asked for, or the fault changes nothing",
+            "1: no claim names one of the faults",
+            "2: not all faults were tried",
         ),
     ),
     Command(
@@ -312,8 +312,8 @@ COMMANDS = (
             "CLAIM --kernel ~/linux --good v6.12.110  # commits",
         ),
         exits=(
-            "0: the first bad one is found",
-            "1: some could not be tried, and it is one of a few",
+            "0: the first bad step is found",
+            "1: some steps could not be tried, and the first bad step is one of a few",
             "2: nothing is found",
         ),
     ),
@@ -338,7 +338,7 @@ COMMANDS = (
         ("", "-k pinned  # some claims; the results of the others are kept", "--no-run  # write the page again"),
         exits=(
             "0: the goal is reached: each added line with code ran, or is explained",
-            "1: it is not",
+            "1: the goal is not reached",
         ),
     ),
     Command(
@@ -353,7 +353,7 @@ COMMANDS = (
         "record in the contract what the evidence of each claim holds, taken from a run",
         "cli.contract",
         ("reports/latest", "reports/latest --also reports/20261130T005438Z-eb0b13"),
-        exits=("0: written, whether anything has changed or not",),
+        exits=("0: the contract is written, even if nothing has changed",),
     ),
     Command(
         "share-cache",
@@ -365,8 +365,8 @@ COMMANDS = (
             "pull oci://registry.example.org/sealproof --series stock --mode plain",
         ),
         exits=(
-            "0: all that is needed is there now",
-            "1: a part of it is not, and the sign-off makes it",
+            "0: all that a sign-off needs is there now",
+            "1: something is missing; the sign-off makes it",
         ),
     ),
     Command(
@@ -384,7 +384,7 @@ COMMANDS = (
         "print a script that completes these commands in bash or zsh",
         "cli.completion",
         ("bash > ~/.local/share/bash-completion/completions/sealproof", "zsh"),
-        exits=("0: printed",),
+        exits=("0: the script is printed",),
     ),
 )
 

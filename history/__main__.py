@@ -125,18 +125,18 @@ def _add_nightly(add: _Add) -> None:
     nightly_parser = add(
         "nightly",
         prog="sealproof nightly",
-        description="\n\nRuns the cells of a matrix: those that failed last first, then those that were not run for "
-        "longest.\nA night that was killed goes on where it was.",
+        description="\n\nThe cells that failed last are run first, then the cells that have waited longest.\n"
+        "A killed night continues where it stopped.",
     )
     nightly_parser.add_argument(
         "matrix", type=parse_path, metavar="MATRIX", help="a TOML file; docs/nightly.md shows one"
     )
-    nightly_parser.add_argument("--minutes", type=minutes, metavar="N", help="instead of the matrix' own")
+    nightly_parser.add_argument("--minutes", type=minutes, metavar="N", help="time limit; default: the matrix says it")
     nightly_parser.add_argument(
         "--exit-on", type=ExitOn, choices=list(ExitOn), metavar="WHAT", help=f"status 1 for: {', '.join(ExitOn)}"
     )
     nightly_parser.add_argument(
-        "--new", action="store_true", help="begin a new night also if the last one was not finished"
+        "--new", action="store_true", help="begin a new night even if the last one is not finished"
     )
     nightly_parser.add_argument(
         "--dry-run", action="store_true", help="say what would be run, in which order; run nothing"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``python -m signoff reports/<run id>``: show a run's verdict; of a run that was killed write the reports first.
 
-A run that came to its end has signed reports, which stay as they are: what is shown is what was signed by the user's
-own key. What is not signed was not judged at a run's end, and is no proof.
+A finished run has signed reports, which stay as they are. The verdict is shown only if the user's own key signed it.
+Reports of a killed run are not signed, and prove nothing.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class Aim:
         if not all((self.run, self.host, self.guest)):
             return "no run, host and guest are named"
         if any(address % PAGE_SIZE for address in (self.gpa, self.hva, self.hpa)):
-            return "an address is not that of a page"
+            return "an address is not a page's"
         if not self.hva or not self.hpa:
             return "the page is nowhere in QEMU or in the host's memory"
         return "" if first <= self.hva < end else "QEMU has no mapping at the page's address"

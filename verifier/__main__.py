@@ -202,13 +202,13 @@ def parser(name: str = ALONE) -> argparse.ArgumentParser:
                        metavar="FINGERPRINT|FILE", help="SSH key that signed it too; may replace --key")  # fmt: skip
     trust.add_argument("--contract", type=lambda text: _hash_or(text, "contract"), metavar="SHA256|FOLDER|FILE",
                        help="the SHA-256 of what sha256sum prints of its files, or the contract itself")  # fmt: skip
-    trust.add_argument("--commit", metavar="COMMIT", help="of sealproof")
-    trust.add_argument("--source", metavar="HASH", help="of the kernel's source, as the report names it")
+    trust.add_argument("--commit", metavar="COMMIT", help="commit of sealproof")
+    trust.add_argument("--source", metavar="HASH", help="hash of the kernel's source, as the report names it")
     trust.add_argument("--series", type=lambda text: _hash_or(text, "series"), metavar="SHA256|FOLDER",
-                       help="of the series' patches: the SHA-256 of what sha256sum prints of them")  # fmt: skip
+                       help="the series' patches: the SHA-256 of what sha256sum prints, or a folder")  # fmt: skip
     trust.add_argument("--tree", type=_tree, metavar="SHA256|FOLDER",
-                       help="sealproof's files: the SHA-256 of their list, or a folder with the same")  # fmt: skip
-    trust.add_argument("--build-id", metavar="HEX", help="of the kernel under test")
+                       help="sealproof's files: the SHA-256 of their list, or a folder with them")  # fmt: skip
+    trust.add_argument("--build-id", metavar="HEX", help="build ID of the kernel under test")
     trust.add_argument("--is", action="append", default=[], dest="named", type=_name_and_hash, metavar="NAME=SHA256",
                        help="SHA-256 of something that the report was made of, by its name there, such as 'programs', "
                        "'root file system', 'image' (the kernel's) or 'configuration'; may be repeated")  # fmt: skip

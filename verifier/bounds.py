@@ -124,14 +124,14 @@ def record(content: dict[str, Any]) -> Iterator[str]:
             yield f"record.json: its {name} is {legible(content[name], 80)!r}, which no record says"
     for name, value in content["host"].items():
         if not _of_host(name, value):
-            yield f"record.json: its host has {legible(name, 40)} {legible(value, 80)!r}, which none has"
+            yield f"record.json: its host has {legible(name, 40)} {legible(value, 80)!r}, which no host has"
     if fault := _of_kind(content["host"]) or _of_command(content):
         yield f"record.json: {fault}"
     for name in sorted(set(content["made_of"]) - set(MADE_OF)):
         yield f"record.json: it is made of {legible(name, 60)}, which no run is"
     for name, seconds in content.get("durations", {}).items():
         if not _is(_JOB, name):
-            yield f"record.json: its durations have {legible(name, 60)}, which none have"
+            yield f"record.json: its durations have {legible(name, 60)}, which no run has"
         elif seconds > _LONGEST:
             yield f"record.json: {name} took {legible(seconds, 40)} s, and no job may take more than {_LONGEST:.0f}"
     for name, form in _OF_KERNEL.items() if content["kernel"] else ():
@@ -139,7 +139,7 @@ def record(content: dict[str, Any]) -> Iterator[str]:
             yield f"record.json: the kernel's {name} is {legible(content['kernel'][name], 80)!r}, which no record says"
     for patch in content["kernel"]["patches"] if content["kernel"] else ():
         if not isinstance(patch["name"], str) or not _is(r"\S{1,200}", patch["name"]):
-            yield f"record.json: a patch has the name {legible(patch['name'], 80)!r}, which none has"
+            yield f"record.json: a patch has the name {legible(patch['name'], 80)!r}, which no patch has"
     if content["kernel"] and (match := re.fullmatch(_OF_KERNEL["source"], content["kernel"]["source"])):
         of = match["release"]
         if not re.match(re.escape(of) + r"(?![\w.])", content["kernel"]["release"]):
@@ -293,7 +293,7 @@ def reach(probe: dict[str, Any], mode: str) -> str:
         else:
             right = is_met(text)
         if not right:
-            return f"it says {legible(text, 100)!r} of its place, which is none of what is known of it"
+            return f"it says {legible(text, 100)!r} of its place, and no probe says that"
     # A kernel without the series has nothing to say of protection, and protects nothing in any guest beside.
     needs_none = mode == "plain" and _KVM not in forms
     for form, fact in _ONCE.items():
@@ -302,7 +302,7 @@ def reach(probe: dict[str, Any], mode: str) -> str:
     if len(pids) > 1:
         return f"its mapping is of the process {max(pids)}, and its QEMU is {min(pids)}"
     if probe.get("facts"):
-        return f"it has the fact {legible(probe['facts'][0], 80)!r}, which none has"
+        return f"it has the fact {legible(probe['facts'][0], 80)!r}, which no probe has"
     if kvm is not None and flags is not None:
         protected, private = kvm.get("enabled") == "1", "kp" in flags
         if (protected, private) != (probe["state"] != "plain", probe["state"] == "private"):

@@ -265,7 +265,7 @@ def _claim(entry: dict[str, Any]) -> Claim:
     need = partial(_need, name)
     need(set(entry) <= _CLAIM, "it has fields that no claim has")
     kind = entry.get("kind", "")
-    need(kind in KINDS, "its kind is none")
+    need(kind in KINDS, "it has an unknown kind")
     need(
         all(isinstance(entry.get(key), str) and entry[key].strip() for key in ("class", "source", "reason")),
         "no reason",
@@ -278,7 +278,10 @@ def _claim(entry: dict[str, Any]) -> Claim:
         return Claim(name, kind, entry["class"], entry["source"], entry["reason"], skip, (), {})
     pages = tuple(entry.get("pages", PAGES))
     narrowed = entry.get("narrowed", "")
-    need(bool(pages) and set(pages) <= set(PAGES) and len(set(pages)) == len(pages), "its pages are none")
+    need(
+        bool(pages) and set(pages) <= set(PAGES) and len(set(pages)) == len(pages),
+        "its pages are missing, unknown or named twice",
+    )
     need((set(pages) != set(PAGES)) == bool(narrowed.strip()), "it must say why it is not tried on each kind of page")
     need(not narrowed or len(narrowed.split()) >= _REASON, f"{narrowed!r} is no reason to leave kinds of page out")
     why = entry["reason"] + (f" Tried on the {' and '.join(pages)} page alone: {narrowed}." if narrowed else "")
@@ -299,7 +302,7 @@ def _skip(name: str, entry: Any) -> dict[str, str]:
     if "when" in entry:
         several = entry["when"] if isinstance(entry["when"], list) else [entry["when"]]
         right = bool(several) and all(isinstance(condition, str) and condition in SKIPPED for condition in several)
-        need(right, "its skip is none that can be allowed")
+        need(right, "its skip cannot be allowed")
         cases |= {condition: SKIPPED[condition] for condition in several}
     if "kernel" in entry:
         try:

@@ -131,7 +131,7 @@ def _fleet(fleet: dict[str, Any], content: Any) -> Iterator[str]:
     if not same(content["parts"], expected["parts"]):
         yield "signoff.json: its parts are not those that are there"
     if not same(content["words"], expected["words"]):
-        yield "signoff.json: what its parts say is told otherwise"
+        yield "signoff.json: it does not say what its parts say"
     for key in ("differing", "verdicts"):
         if not same(content[key], expected[key]):
             yield f"signoff.json: {key} of its machines is not what the parts give"

@@ -96,7 +96,7 @@ def _check_fleet(merged: MergedReport, chosen: dict[str, list[Run]]) -> None:
         if name not in whole.claims:
             whole.faults.append(f"{FLEET} has words on {legible(name, 60)}, which is not in the contract")
         elif not same(words.get(name), merged.content["words"].get(name)):
-            whole.faults.append(f"{FLEET}: what the parts say of {name} is told otherwise")
+            whole.faults.append(f"{FLEET}: it does not say of {name} what the parts say")
     if list(words) != list(merged.content["words"]):
         whole.faults.append(f"{FLEET}: its words are not in the contract's order")
     for key, value in remade.record(parts).items():
@@ -199,4 +199,4 @@ def _line(whole: Run, name: str, speakers: list[Run]) -> None:
     if not any(all(same(row.get(key), alike_row.get(key)) for key in _TOGETHER) for alike_row in alike):
         whole.faults.append(f"{name}: its runs and the outcome that they are held against are of different parts")
     for key in differing:
-        whole.faults.append(f"{name}: its {key} are not those of its parts that say {whole.status[name]}")
+        whole.faults.append(f"{name}: its parts with {whole.status[name]} have another value of {key}")

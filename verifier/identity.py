@@ -154,7 +154,7 @@ def list_faults(tree: Tree, record: dict[str, Any]) -> Iterator[str]:
             yield f"the payload holds another {name} than the record names ({of_record})"
     for name, sha256 in inside.items():
         if name.startswith("modules/") and modules.get(name.removeprefix("modules/")) != sha256:
-            yield f"the payload's {legible(name, 60)} is none of the modules that were built"
+            yield f"the payload's {legible(name, 60)} is not one of the modules that were built"
 
 
 def _unlisted(tree: Tree, name: str, file: str) -> Iterator[str]:

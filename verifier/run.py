@@ -323,7 +323,7 @@ def _check_plan(run: Run) -> None:
                 f"{legible(name, 100)}: it says {legible(row.get('sentence'), 80)!r}, which was not planned"
             )
         if row.get("command") not in ("", f"{run.record['command']} -k test_{name}"):
-            run.faults.append(f"{legible(name, 100)}: its command is not that of the run")
+            run.faults.append(f"{legible(name, 100)}: its command is not the run's")
     for name, words in run.sentences.items() if run.mode == "protected" else ():
         named = [need.sentence for need in run.claims[name].needs] if name in run.claims else []
         if named and words not in named:
@@ -479,7 +479,7 @@ def _lines(run: Run, events: Sequence[dict[str, Any]], *, merged: bool) -> None:
             listed.add(file)
         check_names(row, f"{CLAIMS}: {name}", _LINE)
         if not sweeps.are_maps(row.get("maps")):
-            raise UnsoundError(f"{CLAIMS}: {name}: its maps are of more pages than a guest can have, or are none")
+            raise UnsoundError(f"{CLAIMS}: {name}: its maps have more pages than a guest can have, or are not maps")
         length = events[-1]["time"] - events[0]["time"] + SLACK
         if not merged and not (_is_number(row.get("seconds")) and 0 <= row["seconds"] <= length):
             run.faults.append(
@@ -605,7 +605,7 @@ def _from_evidence(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, st
         for check in checks_found
     ]
     if not same(check_rows, row["checks"]):
-        raise UnsoundError("the checks in its line are not those of its evidence")
+        raise UnsoundError("its line has other checks than its evidence")
     run.checks[claim.id] = checks_found
     protected, controlled = row.get("protected"), row.get("controlled")
     if not isinstance(protected, bool | None) or not isinstance(controlled, bool):
@@ -622,7 +622,7 @@ def _observations(run: Run, claim: Claim, row: dict[str, Any], role: str) -> Ite
     probe_rows = [run_row for run_row in row["runs"] if isinstance(run_row, dict) and run_row.get("role") == role]
     bare = [{key: value for key, value in probe.items() if key not in _MADE} for probe in content]
     if not same(bare, probe_rows):
-        raise UnsoundError(f"the {role}'s runs in its line are not those of {name}")
+        raise UnsoundError(f"the {role}'s runs in its line differ from {name}")
     if len({(str(probe.get("canary")), str(probe.get("seen"))) for probe in content}) != len(content):
         raise UnsoundError(f"{name} tells one probe twice")
     for probe in content:
@@ -650,7 +650,7 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], entry: dict[str, A
         gpa, hva, hpa, first, end = (int(word, 16) for word in words)
         cuts = entry["cuts"]
         if any(type(cut) is not int or not 0 <= cut <= len(data) for cut in cuts) or cuts != sorted(cuts):
-            raise ValueError("its cuts are none")
+            raise ValueError("its cuts are not offsets into its bytes")
         if (at := entry.get("si_addr")) is not None and hex(int(at, 16)) != at:
             raise ValueError("si_addr is no address")
         if not all(isinstance(word, str) for name, value in entry.get("facts", ()) for word in (name, value)):
@@ -715,7 +715,7 @@ def _checks(run: Run, name: str, role: str) -> Iterator[CheckResult]:
     for entry in lines(run.tree.read(name), name) if name in run.tree else ():
         check_names(table(entry, "a check", *_CHECK), "a check", _CHECK)
         if entry["role"] != role or not all(isinstance(entry[key], str) for key in ("name", "expected", "got")):
-            raise UnsoundError(f"{name} has a check that is none of the {role}'s")
+            raise UnsoundError(f"{name} has a check that is not the {role}'s")
         yield CheckResult(role, entry["name"], entry["expected"], entry["got"])
 
 

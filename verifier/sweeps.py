@@ -118,7 +118,7 @@ def read(output: Any, label: str) -> Sweep:
         or type(output["protected"]) is not bool
         or type(output.get("pages", 0)) is not int
     ):
-        raise UnsoundError(f"{label} is not a sweep: its way, its pages or whether its guest is protected is none")
+        raise UnsoundError(f"{label} is not a sweep: its way, its pages or its guest's protection is not valid")
     try:
         _plain(output)
         address: dict[int, int] = {}
@@ -207,16 +207,16 @@ def _plain(output: dict[str, Any]) -> None:
     runs += [("found", first, pages) for first, pages, _ in output["found"]]
     runs += [("slots", slot[0], slot[1]) for slot in output["slots"]]
     if any(type(number) is not int for _, *numbers in runs for number in numbers):
-        raise ValueError("an address or a number of pages is none")
+        raise ValueError("an address, or a number of pages, is not a number")
     if any(type(errno) not in (str, type(None)) for _, _, errno in output["found"]):
         raise ValueError("what a page met is no errno")
     slots = [(hva, read_only, smm) for _, _, hva, read_only, smm in output["slots"]]
     if any(type(hva) is not int or hva <= 0 or hva % PAGE or not {*flags} <= {0, 1} for hva, *flags in slots):
-        raise ValueError("a memory slot is not told as it must be")
+        raise ValueError("a memory slot has an address or a flag that none can have")
     if not slots or len({(slot[0], slot[4]) for slot in output["slots"]}) != len(slots):
         raise ValueError("it has no memory slot, or one twice")
     if any(first % PAGE for _, first, _ in runs):
-        raise ValueError("an address is not that of a page")
+        raise ValueError("an address is not a page's")
     for name in {name for name, *_ in runs}:
         if sum(pages for each, _, pages in runs if each == name) > _MOST:
             raise ValueError("more pages than a guest can have")

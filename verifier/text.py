@@ -80,7 +80,7 @@ def check_names(value: dict[str, Any], label: str, names: Collection[str]) -> No
     :raises UnsoundError: it has one: nothing is held against it, and readers would take its word.
     """
     if strange := set(value) - set(names):
-        raise UnsoundError(f"{label} has {legible(min(strange), 40)}, which none has")
+        raise UnsoundError(f"{label} has {legible(min(strange), 40)}, which it must not have")
 
 
 def same(value: Any, other: Any) -> bool:

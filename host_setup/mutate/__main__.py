@@ -42,10 +42,15 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="patch series, a name or a folder")
     parser.add_argument("--kernel-source", type=parse_path, metavar="PATH", help="kernel source, a tree or a tarball")
     parser.add_argument("--faults", type=parse_path, metavar="DIR", help="faults by hand; default: those of the series")
-    parser.add_argument("--kind", choices=("hand", "machine", "all"), default="all", help="which faults")
+    parser.add_argument(
+        "--kind",
+        choices=("hand", "machine", "all"),
+        default="all",
+        help="faults written by hand, made by a machine, or all (default)",
+    )
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="faults whose name fits")
     parser.add_argument("--sample", type=whole_number(1), metavar="N", help="a random sample of this size")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which chance; default: 0")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random sample; default: 0")
     parser.add_argument("--coverage", type=parse_path, metavar="FILE", help="which claims execute which line, JSON")
     parser.add_argument(
         "--whole", action="store_true", help="if no claim about a fault's place notices it, try all other claims"
@@ -55,7 +60,7 @@ def options_parser() -> argparse.ArgumentParser:
         type=whole_number(1),
         default=1,
         metavar="N",
-        help="stop trying further claims on a fault once so many have failed; those that must name it are all tried",
+        help="try no more claims on a fault after N failures; the claims that must name it are all tried",
     )
     parser.add_argument(
         "--minutes", type=minutes_from_0, metavar="N", help="start no new fault after this many minutes"

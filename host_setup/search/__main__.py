@@ -3,8 +3,8 @@
 
 A small VM on an emulated host does what sequences say: its guest shares pages, takes them back, reads and writes; its
 VMM changes memory slots, mappings and what holds its memory. After each operation every page is tried in five ways, and
-each answer is compared with a model. A sequence that fails is written to a file, and shortened there; --replay runs it
-alone. What each search has tried is a line of searches.txt in the same folder.
+each answer is compared with a model. A sequence that fails is shortened and written to a file; --replay runs it alone.
+Each search adds a line to searches.txt in the same folder, which says what was tried.
 """
 
 from __future__ import annotations

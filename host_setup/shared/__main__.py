@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``sealproof share-cache``: give kernels and images to a shared place, or take from there what a sign-off needs.
 
-What is shared is what takes long to make and holds no secret: the kernel, its modules, the root file systems, the
-programs. Keys, and what is made with them (the guest's image, saved states), stay on each machine. Each file that
-comes in must have the SHA-256 that the place's index names; --index says which index, and so every bit of all files.
+Shared are the files that take long to make and hold no secret: the kernel, its modules, the root file systems, the
+programs. Keys, and files made with them (the guest's image, saved states), stay on each machine. Each file that is
+pulled must have the SHA-256 that the place's index names. --index fixes the index, and so every bit of all files.
 """
 
 from __future__ import annotations

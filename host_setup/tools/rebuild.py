@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``sealproof rebuild REPORT``: make the kernel of a report again, elsewhere and from nothing, and compare.
 
-Source, series and compiler come from this machine, and must be those that the report names; the configuration is the
-one that it holds. Nothing comes from the cache, and ccache is off: it takes 10 to 30 minutes on two cores. With
-``--folder`` an interrupted rebuild goes on where it was ended.
+Source, series and compiler come from this machine, and must be the ones that the report names. The configuration comes
+from the report. Nothing comes from the cache, and ccache is off: a rebuild takes 10 to 30 minutes on two cores. With
+``--folder`` an interrupted rebuild continues where it stopped.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ def options_parser() -> argparse.ArgumentParser:
         "--folder",
         type=parse_path,
         metavar="DIR",
-        help="where it is made, from where an interrupted rebuild goes on; takes 5 GiB; default: a new one in $TMPDIR",
+        help="folder of the build, in which an interrupted rebuild continues; 5 GiB; default: a new one in $TMPDIR",
     )
     return parser
 

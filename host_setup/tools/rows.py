@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``sealproof rows``: run rows of ``tiny_vm`` on a fresh host, also with other parameters of its kernel's.
 
-Each runs in a guest that does not ask for protection, and in one that does, on private pages and on pages that it
-shares. Without names all rows run. A row that asks for private registers is SKIP where KVM cannot have them: with EPT
+Each row runs three times: in a plain guest, and in a protected guest on private pages and on shared pages. If no row is
+named, all rows run. A row that asks for private registers is SKIP where KVM cannot have them: with EPT
 and without unrestricted guest. No claim is judged.
 """
 

@@ -975,7 +975,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         REMADE,
         line("host_cannot_read", lambda r: r["runs"][0].update(errno="EPERM")),
         3,
-        "are not those of evidence/host_cannot_read",
+        "differ from evidence/host_cannot_read",
     ),
     "words_of_another_outcome": (
         REMADE,
@@ -1020,7 +1020,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         REMADE,
         line("guest_works", lambda r: r["checks"][0].update(got="5", right=True)),
         3,
-        "are not those of its evidence",
+        "other checks than its evidence",
     ),
     "a_sweep_that_read_a_private_page": (REMADE, change_sweep(read_one), 3, "were read by"),
     "a_sweep_whose_map_is_another": (

@@ -248,7 +248,7 @@ MERGED: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
         lambda t: first_part(t).update(cut_short="killed"),
         "cut_short of part",
     ),
-    "other_words": ("fleet.json", lambda t: t["words"][FIRST][0].update(why="x"), f"say of {FIRST} is told otherwise"),
+    "other_words": ("fleet.json", lambda t: t["words"][FIRST][0].update(why="x"), f"it does not say of {FIRST} what"),
     "words_of_no_claim": (
         "fleet.json",
         lambda t: t["words"].update(x=t["words"][FIRST]),

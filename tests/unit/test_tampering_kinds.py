@@ -217,7 +217,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
         "or without its SHA-256",
     ),
     "an_end_that_is_no_truth_value": (REMADE, record(interrupted=0), "its end or made_of are malformed"),
-    "another_command": (REMADE, record(command="pytest elsewhere"), "its command is not that of the run"),
+    "another_command": (REMADE, record(command="pytest elsewhere"), "its command is not the run's"),
     # what an attacker got
     "every_fourth_byte": (REMADE, leak_as(lambda c: c[::4]), "1024 bytes of the canary one byte of each 4"),
     "every_64th_byte": (REMADE, leak_as(lambda c: c[5::64]), "64 bytes of the canary one byte of each 64"),
@@ -301,7 +301,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "another_sentence": (REMADE, line("host_cannot_read", saying(sentence="No host can.")), "which was not planned"),
     "another_reason_of_a_pass": (REMADE, line("host_cannot_read", saying(why="SEV-SNP")), "why is 'SEV-SNP'"),
     "another_reason_of_a_skip": (REMADE, line("qemu_has_no_vfio", saying(why="all well")), "is of no SKIP"),
-    "another_command_of_a_claim": (REMADE, line("guest_works", saying(command="true")), "its command is not that of"),
+    "another_command_of_a_claim": (REMADE, line("guest_works", saying(command="true")), "its command is not the run's"),
     "other_plans": (REMADE, write_file("planned.json", "{}"), "which was not planned"),
     "a_strange_event": (
         REMADE,

@@ -178,7 +178,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         ),
         "journal.jsonl has a part, and the report is not merged",
     ),
-    "features_twice": (of_host(features="svm, svm"), "its host has features 'svm, svm', which none has"),
+    "features_twice": (of_host(features="svm, svm"), "its host has features 'svm, svm', which no host has"),
     "a_device_without_a_driver": (
         of_host(devices="kvm, vhost-net, userfaultfd"),
         "its host has /dev/userfaultfd, and its kernel no CONFIG_USERFAULTFD",
@@ -205,7 +205,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     "a_file_of_evidence_that_is_empty": (keep_file(ORACLE, "walked.txt", ""), "walked.txt is empty"),
     "a_page_that_no_fault_met": (
         every_place(lambda content: [*content, "the host's CPUs took 0 faults at the page"]),
-        "which is none of what is known of it",
+        "and no probe says that",
     ),
     "a_mapping_of_another_process": (
         every_place(lambda content: [content[0], content[1].replace("pid 103", "pid 104"), *content[2:]]),
@@ -213,7 +213,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     ),
     "a_mapping_that_its_flags_are_not_of": (
         every_place(lambda content: [*content[:2], content[2].replace("rw-p", "---p"), content[3]]),
-        "which is none of what is known of it",
+        "and no probe says that",
     ),
     "a_log_of_the_whole_run": (
         write_file("logs/audit.txt", "PROTECTED"),

@@ -78,7 +78,7 @@ def planted(**facts: Any) -> Edit:
 
 
 ATTEMPTS: dict[str, tuple[Edit, str]] = {
-    "a_fact_of_the_host_that_none_has": (host(audit="passed"), "its host has audit 'passed', which none has"),
+    "a_fact_of_the_host_that_none_has": (host(audit="passed"), "its host has audit 'passed', which no host has"),
     "a_processor_that_the_kernel_has_not": (
         host(processor="AuthenticAMD, AMD EPYC 9965 192-Core Processor"),
         "its processor is 'AMD QEMU' to the kernel, and 'AMD EPYC 9965 192-Core Processor' to the record",
@@ -87,7 +87,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         host(processor="GenuineIntel, QEMU"),
         "its processor is 'AMD QEMU' to the kernel, and of GenuineIntel to the record",
     ),
-    "a_processor_in_a_sentence": (host(processor="AuthenticAMD, QEMU; no leak is possible"), "which none has"),
+    "a_processor_in_a_sentence": (host(processor="AuthenticAMD, QEMU; no leak is possible"), "which no host has"),
     "a_log_without_a_processor": (
         swap(LOG, "smpboot: CPU0: AMD QEMU (family: 0x6, model: 0x6, stepping: 0x3)", "x"),
         "does not say which processor the host has",
@@ -127,7 +127,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     ),
     "reach_with_a_word_more": (
         beside("nobody else can read it"),
-        "it says 'nobody else can read it' of its place, which is none of what is known of it",
+        "it says 'nobody else can read it' of its place, and no probe says that",
     ),
     "reach_with_words_behind": (reached(lambda text: f"{text}; nobody else can"), "of its place"),
     "reach_of_another_guest": (reached(lambda text: text.replace("guest protected", "guest other")), "of its place"),
@@ -174,7 +174,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     ),
     "a_fact_of_an_observation": (
         change_seen(READS, "subject", lambda row: row.update(facts=[["tier", "proved on SEV-SNP"]])),
-        "it has the fact \"['tier', 'proved on SEV-SNP']\", which none has",
+        "it has the fact \"['tier', 'proved on SEV-SNP']\", which no probe has",
     ),
 }
 

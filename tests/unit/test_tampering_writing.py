@@ -72,9 +72,21 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
         change_seen(READS, "subject", saying(facts=[["tier", 7]])),
         "a fact is not text",
     ),
-    "cuts_before_the_data": (REMADE, change_seen(READS, "subject", saying(cuts=[-5])), "its cuts are none"),
-    "cuts_that_go_back": (REMADE, change_seen("kernel_can_map", "subject", saying(cuts=[9, 4])), "its cuts are none"),
-    "cuts_that_are_texts": (REMADE, change_seen("kernel_can_map", "subject", saying(cuts=["9"])), "its cuts are none"),
+    "cuts_before_the_data": (
+        REMADE,
+        change_seen(READS, "subject", saying(cuts=[-5])),
+        "its cuts are not offsets into its bytes",
+    ),
+    "cuts_that_go_back": (
+        REMADE,
+        change_seen("kernel_can_map", "subject", saying(cuts=[9, 4])),
+        "its cuts are not offsets into its bytes",
+    ),
+    "cuts_that_are_texts": (
+        REMADE,
+        change_seen("kernel_can_map", "subject", saying(cuts=["9"])),
+        "its cuts are not offsets into its bytes",
+    ),
     "a_sweep_faster_than_it_was": (
         REMADE,
         line(ORACLE, lambda row: row["maps"][0].update(rate=10**9)),
