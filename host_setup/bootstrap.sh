@@ -16,6 +16,7 @@ cd "$(dirname "$0")/.."
 
 PYTHON=/usr/bin/python3 # Debian's own: the first python3 in PATH may be a shim, or vanish with its manager
 LIST=host_setup/debian-packages.txt
+FILES=256 # that one process may have open: as ./sealproof doctor says it
 LOCK_WAIT=300 # seconds to wait for another apt, for instance the daily upgrade of a machine that has just booted
 
 say() {
@@ -189,6 +190,11 @@ packages)
     install_packages
     ;;
 *)
+    files=$(ulimit -S -n)
+    [ "$files" = unlimited ] || [ "$files" -ge "$FILES" ] || {
+        ulimit -S -n "$(ulimit -H -n)" # or this shell may be unable even to redirect what it says
+        die "$files files may be open at a time, and $FILES are needed" "ulimit -n $FILES"
+    }
     # Whatever makes a temporary file below ends where this is wrong, and not in our words.
     [ -z "${TMPDIR-}" ] || { [ -d "$TMPDIR" ] && [ -w "$TMPDIR" ]; } ||
         die "TMPDIR is $TMPDIR, and nothing can be written there" "point it to a writable folder, or unset it"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from common.paths import PROJECT
+from host_setup.tools.doctor import CEILINGS
 
 TOOLS = [
     *("cat", "date", "dirname", "env", "flock", "grep", "id", "mktemp", "mv", "rm", "sed", "sh", "sha256sum", "sleep"),
@@ -92,6 +93,21 @@ def test_a_tmpdir_that_is_no_folder_is_one_line(checkout: Checkout, there: bool)
     assert output.splitlines() == [
         f"set-up: TMPDIR is {folder}, and nothing can be written there",
         "  next: point it to a writable folder, or unset it",
+    ]
+
+
+@pytest.mark.parametrize("files", [11, 12, 20, 100, CEILINGS["RLIMIT_NOFILE"][0] - 1])
+def test_too_few_open_files_are_one_line(checkout: Checkout, files: int) -> None:
+    checkout.tool("uname", "echo x86_64")
+    program = subprocess.run(
+        ["sh", "-c", f'ulimit -S -n {files}; exec sh "$0"', checkout.folder / "host_setup/bootstrap.sh"],
+        env={"PATH": str(checkout.path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (program.returncode, program.stdout) == (2, "")
+    needed = CEILINGS["RLIMIT_NOFILE"][0]
+    assert program.stderr.splitlines() == [
+        f"set-up: {files} files may be open at a time, and {needed} are needed",
+        f"  next: ulimit -n {needed}",
     ]
 
 
