@@ -3,6 +3,8 @@
 
 The entry of a claim is rewritten if the run proved the claim and its evidence differs from the contract. All other
 entries stay. Look at the difference (git diff) before you keep it: a check that the run lacks leaves the contract.
+
+It changes nothing for a report that is not sound, or that another key has signed than yours or a named one.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,13 +20,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import UserInputError
-from common.paths import parse_path
+from common.paths import config_root, parse_path
 from fleet.groups import CONTRACT
 from signoff import contract_files, evidence, needs, results
 from signoff.contract import Mode
 from signoff.host_facts import HostFacts
+from signoff.keys import PRIVATE_KEY
 from signoff.needs import ANY, ROLES, Need, Needs
 from signoff.verdict import Status
+from verifier import __main__ as verifier
+from verifier.report import Trusted, verify
+from verifier.text import UnsoundError
+from verifier.tree import load
 
 _VARIES = re.compile(r"0x[0-9a-f]{5,}\b|\b\d{6,}\b|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}\b")
 """Addresses, seeds, digests: they are others in each run."""
@@ -59,6 +67,10 @@ def options_parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="the contract to change (default: this checkout's)",
     )
+    parser.add_argument(
+        "--key", action="append", default=[], metavar="FINGERPRINT|FILE",
+        help="who else than you may have signed the reports; may be repeated",
+    )  # fmt: skip
     return parser
 
 
@@ -68,6 +80,8 @@ def main(argv: Sequence[str]) -> int:
     contract = contract_files.load(options.contract)
     order = [claim.id for claim in contract.claims]
     table = {name: variants for name, variants in contract.needs.items() if name in order}
+    for report in (options.report, *options.also, *options.variant, *options.vendor):
+        _require_sound(report, options.key)
     changes = (_anew, [options.report]), (_also, options.also), (_more, options.variant), (_of_vendor, options.vendor)
     for change, reports in changes:
         for name, need in (need for each in reports for need in _proven_needs(each) if need[0] in order):
@@ -85,6 +99,26 @@ def main(argv: Sequence[str]) -> int:
 def _few(names: Sequence[str]) -> str:
     """Some names in a line."""
     return ", ".join([*names[:_FEW], *(["..."] if names[_FEW:] else [])]) or "none"
+
+
+def _require_sound(report: Path, keys: Sequence[str]) -> None:
+    """See that a report is what somebody known has signed: the contract would take over what a stranger made up.
+
+    :raises UserInputError: it is not.
+    """
+    own = config_root() / PRIVATE_KEY
+    words = [str(report), *(word for key in (*((str(own),) if own.is_file() else ()), *keys) for word in ("--key", key))]
+    key_options = verifier.parser("sealproof contract").parse_args(words)
+    try:
+        faults = verify(load(report), Trusted(keys=tuple(key_options.key))).faults
+    except (OSError, UnsoundError) as error:
+        faults = [str(error)]
+    if faults:
+        raise UserInputError(
+            f"{report} is not sound: {faults[0]}",
+            stage="contract",
+            hint=f"./sealproof verify {shlex.quote(str(report))} tells all of it; --key names another signer",
+        )
 
 
 def _proven_needs(report: Path) -> Iterator[tuple[str, Need]]:
@@ -193,6 +227,8 @@ def _variant(name: str, need: Need) -> Iterator[str]:
         yield f"vendor = {_text(need.vendor)}"
     if need.call:
         yield f"call = {_text(need.call)}"
+    if need.met:
+        yield f"met = {_text(need.met)}"
     if need.protected is not None:
         yield f"protected = {_text(need.protected)}"
     if need.files:

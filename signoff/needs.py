@@ -44,6 +44,7 @@ class Need:
     """What one claim's evidence holds.
 
     :ivar sentence: what is claimed. :ivar call: of a probe; empty: the claim is told by checks.
+    :ivar met: what its probe says that it met at its page, in the word for it; empty: that needs no word.
     :ivar protected: whether the checks are of a guest that opted in; None: that does not matter.
     :ivar vendor: of the hosts' processors that it is for; None: of any for which no other one is.
     :ivar files: kept beside observations and checks.
@@ -57,6 +58,7 @@ class Need:
     subject: tuple[Entry, ...] = ()
     control: tuple[Entry, ...] = ()
     vendor: Vendor | None = None
+    met: str = ""
 
     def of(self, role: str) -> tuple[Entry, ...]:
         """The checks of a role."""
@@ -73,6 +75,7 @@ class _Variant(BaseModel):
     sentence: str
     vendor: Annotated[Vendor | None, Field(strict=False)] = None
     call: str = ""
+    met: Literal["", "frame", "frames", "faults", "mapping"] = ""
     protected: bool | None = None
     files: list[str] = []
     both: dict[str, list[str]] = {}
@@ -110,6 +113,7 @@ def _need(variant: _Variant) -> Need:
         subject,
         control,
         variant.vendor,
+        variant.met,
     )
 
 
@@ -140,6 +144,8 @@ def _gap(need: Need, evidence: Need) -> str:
         return f"it claims {evidence.sentence!r}, and the contract {need.sentence!r}"
     if not _fits(need.call, evidence.call):
         return f"the call is {evidence.call!r}, and the contract names {need.call!r}"
+    if need.met != evidence.met:
+        return f"what the probe met is {evidence.met or 'not told'}, and the contract says {need.met or 'nothing'}"
     if need.protected != evidence.protected:
         return f"whether its guest is protected is told as {evidence.protected}, and the contract says {need.protected}"
     if lacking := sorted(set(need.files) - set(evidence.files)):

@@ -18,6 +18,14 @@ SHOWN = 64
 """Bytes of a leak that the report shows; all of them are in the evidence."""
 _OWN = re.compile(r"(?:checks-)?(?:subject|control)\.jsonl|(?:repeat|timeline|oops)\.txt")
 """What is kept with any claim, or with any that does not hold: see :meth:`signoff.trial.Trial.explain`."""
+_FRAME = r"a read of the frame at host-physical 0x[0-9a-f]+, which it left, met: (?:its bytes|[A-Z0-9]+)"
+_MET = {
+    "frame": re.compile(_FRAME),
+    "frames": re.compile(f"{_FRAME}; {_FRAME}"),
+    "faults": re.compile(r"bytes of the page came|the host's CPUs took \d+ faults at the page"),
+    "mapping": re.compile("the dump tells of the mapping"),
+}
+"""What shows that a probe met its page, by the contract's word: see ``met`` of tests_e2e/support/."""
 _WORST_FIRST = (Status.FAIL, Status.ERROR, Status.MISS, Status.SKIP, Status.PASS)
 
 
@@ -179,7 +187,15 @@ def need_of(result: Result) -> Need:
     )
     calls = dict.fromkeys(run.call for run in result.runs)
     files = tuple(sorted(name for name in names if not _OWN.fullmatch(name)))
-    return Need(result.sentence, " | ".join(calls), result.protected, files, subject, control)
+    mets = dict.fromkeys(_kind_met(run) for run in result.runs)
+    return Need(
+        result.sentence, " | ".join(calls), result.protected, files, subject, control, met=" | ".join(mets)
+    )  # fmt: skip
+
+
+def _kind_met(run: Run) -> str:
+    """The word for what a probe says that it met at its page; empty: it says nothing of that."""
+    return next((kind for text in run.reach for kind, form in _MET.items() if form.fullmatch(text)), "")
 
 
 def was_tried(result: Result) -> bool:

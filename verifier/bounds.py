@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from verifier.text import legible
@@ -107,11 +107,15 @@ _ONCE = {
     _KVM: "how KVM protects its guest",
 }
 _FRAME = r"a read of the frame at host-physical 0x[0-9a-f]+, which it left, met: (?:its bytes|E[A-Z0-9]{2,15})"
-_MET = re.compile(
-    rf"{_FRAME}(?:; {_FRAME})?|bytes of the page came|the dump tells of the mapping"
-    r"|the host's CPUs took [1-9][0-9]{0,8} faults at the page"
-)
-"""What else may show that a probe met its page."""
+_CAME = "bytes of the page came"
+_BYTES = "met: its bytes"
+_MET = {
+    "frame": re.compile(_FRAME),
+    "frames": re.compile(f"{_FRAME}; {_FRAME}"),
+    "faults": re.compile(rf"{_CAME}|the host's CPUs took [1-9][0-9]{{0,8}} faults at the page"),
+    "mapping": re.compile("the dump tells of the mapping"),
+}
+"""What else may show that a probe met its page, by the contract's word for it."""
 
 
 def record(content: dict[str, Any]) -> Iterator[str]:
@@ -219,9 +223,12 @@ def is_guest(name: object) -> bool:
     return isinstance(name, str) and _is(_GUEST, name)
 
 
-def is_met(text: str) -> bool:
-    """Whether a text of an observation says what its probe met at the page."""
-    return _MET.fullmatch(text) is not None
+def kind_met(reach: Iterable[str]) -> str:
+    """The contract's word for what a probe says that it met at its page; empty: it says nothing of that.
+
+    :param reach: the texts of its observation.
+    """
+    return " | ".join(kind for text in reach for kind, form in _MET.items() if form.fullmatch(text))
 
 
 def made_by(compiler: str, banner: str) -> bool:
@@ -291,7 +298,9 @@ def reach(probe: dict[str, Any], mode: str) -> str:
         elif match := _KVM.fullmatch(text):
             right, kvm = True, dict(re.findall(r"([a-z_]+): ([0-9]+)", match[1]))
         else:
-            right = is_met(text)
+            right = kind_met([text]) != ""
+            if (text == _CAME and not probe["data"].strip("0")) or (_BYTES in text and not probe["data"]):
+                return f"it says {text!r}, and no such byte is kept"
         if not right:
             return f"it says {legible(text, 100)!r} of its place, and no probe says that"
     # A kernel without the series has nothing to say of protection, and protects nothing in any guest beside.

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifier import rows
+from verifier import bounds, rows
 from verifier.text import UnsoundError, legible
 
 FILE = "evidence.toml"
@@ -26,7 +26,7 @@ _WORDS = "none|and|ranges|more|kB|RW|ro|USR|PWT|PCD|PSE|PAT|GLB|NX|x"  # flags: 
 _STANDS_FOR = rf"(?:\w{{1,64}}|[^\w\s]|(?:\b(?:\w*[0-9]\w*|[a-f]+|{_WORDS})\b|[ ,:;()./+=%…-])+)"
 _LONGEST = 400  # characters
 _OWN = {"subject.jsonl", "control.jsonl", "checks-subject.jsonl", "checks-control.jsonl"}
-_FIELDS = {"sentence", "vendor", "call", "protected", "files", "both", "subject", "control"}
+_FIELDS = {"sentence", "vendor", "call", "met", "protected", "files", "both", "subject", "control"}
 _TIMES = re.compile(r"(?P<name>.+) \*(?P<times>[0-9]{1,4})", re.DOTALL)
 _Pairs = tuple[tuple[str, str], ...]
 Seen = Sequence[tuple[str, str, str, str]]
@@ -38,6 +38,7 @@ class Variant:
     """One way in which a claim's evidence is as it must be.
 
     :ivar sentence: what it claims. :ivar call: of its probe; empty: it is told by checks.
+    :ivar met: what its probe says that it met at its page; empty: that needs no word.
     :ivar protected: whether they are of a protected guest. :ivar files: names.
     :ivar checks: name and expectation, by role. :ivar vendor: whose processors it is for; empty: those of any other.
     """
@@ -48,6 +49,7 @@ class Variant:
     files: frozenset[str]
     checks: dict[str, _Pairs]
     vendor: str
+    met: str = ""
 
 
 def load(data: bytes) -> dict[str, tuple[Variant, ...]]:
@@ -72,7 +74,7 @@ def load(data: bytes) -> dict[str, tuple[Variant, ...]]:
 
 def _variant(name: str, content: Any) -> Variant:
     right = isinstance(content, dict) and set(content) <= _FIELDS
-    right = right and all(isinstance(content.get(text, ""), str) for text in ("sentence", "call"))
+    right = right and all(isinstance(content.get(text, ""), str) for text in ("sentence", "call", "met"))
     right = right and content.get("vendor", "") in ("", *rows.VENDORS.values())
     right = right and content.get("protected") in (True, False, None) and _texts(content.get("files", []))
     roles = {role: content.get(role, {}) for role in ("both", "subject", "control")} if right else {}
@@ -91,6 +93,7 @@ def _variant(name: str, content: Any) -> Variant:
         frozenset(content.get("files", [])),
         checks,
         content.get("vendor", ""),
+        content.get("met", ""),
     )
 
 
@@ -135,6 +138,9 @@ def _row_fault(variant: Variant, row: dict[str, Any]) -> str:
         return f"it claims {legible(row['sentence'], 90)!r}, and the contract {variant.sentence!r}"
     if row["protected"] != variant.protected:
         return f"it says of its guest's protection {row['protected']}, and the contract {variant.protected}"
+    for probe in row.get("runs", ()):
+        if (kind := bounds.kind_met(probe["reach"])) != variant.met:
+            return f"what its probe met at the page is {kind or 'not told'}, and the contract says {variant.met or 'nothing'}"
     return ""
 
 

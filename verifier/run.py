@@ -586,7 +586,7 @@ def _from_evidence(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, st
     if claim.probe:
         probes = [probe for role in ("subject", "control") for probe in _observations(run, claim, row, role)]
         run.probes[claim.id] = probes
-        if len({any(map(bounds.is_met, probe["reach"])) for probe in row["runs"]}) > 1:
+        if len({bounds.kind_met(probe["reach"]) for probe in row["runs"]}) > 1:
             raise UnsoundError("some of its probes say what they met at their pages, and others do not")
         of_checks = row["protected"] is not None or row["controlled"] is not False or row["checks"] or row["maps"]
         if of_checks and row.get("status") != "SKIP":

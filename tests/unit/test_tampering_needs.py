@@ -40,9 +40,9 @@ Checks = list[dict[str, Any]]
 def table(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the command makes of two runs that say nothing of it yet."""
     folder = tmp_path_factory.mktemp("unnamed")
-    first, second = (small_report(folder / name, None) for name in ("one", "other"))
+    first, second = (small_report(folder / name, KEY) for name in ("one", "other"))
     contract = Path(shutil.copytree(first / "contract", folder / "contract"))
-    assert command.main([str(first), "--also", str(second), "--contract", str(contract)]) == 0
+    assert command.main([str(first), "--also", str(second), "--contract", str(contract), "--key", MINE]) == 0
     return (contract / needs.FILE).read_text()
 
 
@@ -295,6 +295,61 @@ def test_a_run_whose_checks_are_others_proves_nothing(tmp_path: Path, table: str
     assert {each.status for each in report.results if each.id != WORKS} == {Status.PASS, Status.SKIP}
 
 
+MEETS = f'version = 1\n[[claim.{READS}]]\nsentence = "Of {READS}."\ncall = "a call"\nmet = "faults"\n'
+FAULTS = "the host's CPUs took 2 faults at the page"
+CAME = "bytes of the page came"
+
+
+def meeting(subject: str, control: str) -> Callable[[str, str, dict[str, Any]], dict[str, Any]]:
+    """Have the probes of a claim say what they met at their pages."""
+
+    def change(claim: str, role: str, facts: dict[str, Any]) -> dict[str, Any]:
+        met = {"subject": subject, "control": control}[role] if claim == READS else ""
+        return {**facts, "reach": (*facts["reach"], *([met] if met else []))}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("subject", "control", "status", "words"),
+    [
+        (FAULTS, CAME, Status.PASS, ""),
+        (FAULTS, FAULTS, Status.PASS, ""),
+        ("", "", Status.MISS, "what its probe met at the page is not told, and the contract says faults"),
+        ("the dump tells of the mapping",) * 2
+        + (Status.MISS, "what its probe met at the page is mapping, and the contract says faults"),
+        (CAME, CAME, Status.PASS, f"it says '{CAME}', and no such byte is kept"),
+        (FAULTS, "", Status.MISS, "some of its probes say what they met at their pages, and others do not"),
+    ],
+)
+def test_a_probe_says_what_it_met_at_its_page_where_the_contract_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], subject: str, control: str, status: Status, words: str
+) -> None:
+    """Also where the run, by whatever judge, says that it is proven."""
+    said = {"evidence": MEETS, "change": meeting(subject, control)}
+    judged = read(small_report(tmp_path / "judged", None, **said))
+    assert next(result.status for result in judged.results if result.id == READS) is status
+    report = small_report(tmp_path / "reports", KEY, evidence=MEETS, change=meeting(FAULTS, CAME))
+    for role, runs, before, met in (("subject", 3, FAULTS, subject), ("control", 6, CAME, control)):
+        for at in range(runs):
+            fresh = [*([met] if met else [])]
+            change_seen(READS, role, lambda one, b=before, f=fresh: one.update(  # type: ignore[misc]
+                reach=[*(text for text in one["reach"] if text != b), *f]
+            ), at)(report)  # fmt: skip
+    remake_or_seal(report)
+    code, text = verify_with(report, MEETS, capsys)
+    assert (code, words in text) == (3 if words else 0, True), text
+
+
+def test_the_command_puts_down_what_a_probe_met(tmp_path: Path) -> None:
+    report = small_report(tmp_path / "reports", KEY, change=meeting(FAULTS, CAME))
+    contract = tmp_path / "contract"
+    contract.mkdir()
+    (contract / "contract.toml").write_text(CONTRACT)
+    assert command.main([str(report), "--contract", str(contract), "--key", MINE]) == 0
+    assert [need.met for need in contract_files.load(contract).needs[READS]] == ["faults"]
+
+
 SUM, SENTENCE = (("sum", "4"),), f"Of {WORKS}."
 OTHERS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"subject": ()}, "the subject lacks 'sum'"),
@@ -341,7 +396,7 @@ def run(folder: Path, *checks: Check, **more: Any) -> Path:
         trial = Trial(claim, story.mode, SENTENCE, f"{story.record.command} -k test_{WORKS}", story.evidence)
         trial.legitimate(checks, checks, protected=True)
         story.evidence.append(trial.result())
-    return story.end()
+    return story.end(KEY)
 
 
 def needs_named(folder: Path, *words: str | Path) -> tuple[needs.Need, ...]:
@@ -350,7 +405,7 @@ def needs_named(folder: Path, *words: str | Path) -> tuple[needs.Need, ...]:
     if not contract.exists():
         contract.mkdir()
         (contract / "contract.toml").write_text(CONTRACT)
-    assert command.main([*map(str, words), "--contract", str(contract)]) == 0
+    assert command.main([*map(str, words), "--contract", str(contract), "--key", MINE]) == 0
     return contract_files.load(contract).needs[WORKS]
 
 
@@ -387,10 +442,26 @@ def test_other_checks_are_put_down_anew_or_beside_the_first_and_never_unasked(
 
 def test_a_claim_that_a_run_has_not_proven_stays_as_it_was(tmp_path: Path) -> None:
     before = needs_named(tmp_path, run(tmp_path, Check("sum", "4", "4")))
-    failed = small_report(tmp_path / "failed", None, statuses={WORKS: Status.FAIL})
+    failed = small_report(tmp_path / "failed", KEY, statuses={WORKS: Status.FAIL})
     assert needs_named(tmp_path, failed) == before
     with pytest.raises(UserInputError, match="of mode plain"):
-        needs_named(tmp_path, small_report(tmp_path / "plain", None, mode=Mode.PLAIN))
+        needs_named(tmp_path, small_report(tmp_path / "plain", KEY, mode=Mode.PLAIN))
+
+
+def test_a_report_of_a_stranger_or_one_that_is_forged_changes_no_contract(tmp_path: Path, table: str) -> None:
+    contract = tmp_path / "contract"
+    contract.mkdir()
+    (contract / "contract.toml").write_text(CONTRACT)
+    (contract / needs.FILE).write_text(table)
+    report = small_report(tmp_path / "reports", KEY)
+    with pytest.raises(UserInputError, match=f"is not sound: it is signed by the key {MINE}, which you did not name"):
+        command.main([str(report), "--contract", str(contract), "--key", "00" * 32])
+    change_checks(WORKS, lambda kept: kept[0].update(expected="5", got="5"), "subject")(report)
+    with pytest.raises(UserInputError, match="is not sound: .* was changed after it was signed"):
+        command.main([str(report), "--contract", str(contract), "--key", MINE])
+    with pytest.raises(UserInputError, match="is not sound"):
+        command.main([str(tmp_path), "--contract", str(contract), "--key", MINE])
+    assert (contract / needs.FILE).read_text() == table
 
 
 INTELS = {"processor": "GenuineIntel, Haswell", "features": "vmx", "devices": "kvm"}
