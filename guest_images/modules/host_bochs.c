@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Has interrupts of the host's end a guest's run in Bochs. Only hosts that Bochs
- * emulates load this.
+ * Keeps two faults of Bochs's from a guest's run. Only hosts that Bochs emulates
+ * load this.
  *
  * An external interrupt ends a guest's run whatever the guest's IF says (Intel
  * SDM 3, "External-interrupt exiting"). Bochs 2.7 decides what IF masks while it
@@ -16,12 +16,23 @@
  * does not use it. KVM takes such an exit for a spurious one and enters the guest
  * anew, with interrupts off all the while, unless somebody is to be scheduled: so
  * that is asked for.
+ *
+ * An instruction that ends the guest's run has no single-step trap behind it, as
+ * it is not carried out (Intel SDM 3, "Saving Non-Register State": pending debug
+ * exceptions). Bochs 2.7 notes the trap before it carries an instruction out, and
+ * saves the note (cpu/event.cc: handleAsyncEvent(); cpu/vmx.cc:
+ * VMexitSaveGuestState()). When the VMM has ended its stepping by then, the guest
+ * gets that trap. Where a run ends between two instructions, Bochs has delivered
+ * the trap of the first one before, but for the monitor trap flag. So the note is
+ * cleared; not where STI or MOV SS blocks, where TF demands it ("Checks on Guest
+ * Non-Register State").
  */
 #include <linux/kprobes.h>
 #include <linux/kvm_host.h>
 #include <linux/limits.h>
 #include <linux/module.h>
 #include <linux/sched.h>
+#include <asm/debugreg.h>
 #include <asm/vmx.h>
 
 #define NOT_USED UINT_MAX	/* vmx_update_hv_timer() */
@@ -35,28 +46,37 @@ static u32 read_field(unsigned long field)
 	return value;
 }
 
+static void write_field(unsigned long field, unsigned long value)
+{
+	asm volatile("vmwrite %1, %0" : : "r"(field), "r"(value) : "cc");
+}
+
 static int enters_guest(struct kprobe *probe, struct pt_regs *regs)
 {
 	const u32 timer = read_field(VMX_PREEMPTION_TIMER_VALUE);
 
 	if (timer == NOT_USED)
-		asm volatile("vmwrite %1, %0" : : "r"((unsigned long)VMX_PREEMPTION_TIMER_VALUE),
-			     "r"((unsigned long)MOST) : "cc");
+		write_field(VMX_PREEMPTION_TIMER_VALUE, MOST);
 	else if (timer == MOST && (u16)read_field(VM_EXIT_REASON) == EXIT_REASON_PREEMPTION_TIMER)
 		set_tsk_need_resched(current);
 	return 0;
 }
 
 /*
- * Such an exit is between two instructions, as one by an interrupt is: KVM may
- * tell the guest that its processor does not run.
+ * An exit by the timer is between two instructions, as one by an interrupt is: KVM
+ * may tell the guest that its processor does not run.
  */
 static int has_left_guest(struct kprobe *probe, struct pt_regs *regs)
 {
 	struct kvm_vcpu *vcpu = (struct kvm_vcpu *)regs_get_kernel_argument(regs, 0);
+	const u16 reason = read_field(VM_EXIT_REASON);
+	const u32 traps = read_field(GUEST_PENDING_DBG_EXCEPTIONS);
 
-	if ((u16)read_field(VM_EXIT_REASON) == EXIT_REASON_PREEMPTION_TIMER)
+	if (reason == EXIT_REASON_PREEMPTION_TIMER)
 		vcpu->arch.at_instruction_boundary = true;
+	if (traps & DR6_BS && reason != EXIT_REASON_MONITOR_TRAP_FLAG &&
+	    !(read_field(GUEST_INTERRUPTIBILITY_INFO) & (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)))
+		write_field(GUEST_PENDING_DBG_EXCEPTIONS, traps & ~DR6_BS);
 	return 0;
 }
 
@@ -82,5 +102,5 @@ static void __exit bochs_exit(void)
 
 module_init(bochs_init);
 module_exit(bochs_exit);
-MODULE_DESCRIPTION("sealproof: ends a guest's run that Bochs does not let an interrupt end");
+MODULE_DESCRIPTION("sealproof: keeps faults of Bochs's from a guest's run");
 MODULE_LICENSE("GPL");
