@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 from common.errors import ChannelError, DeadlineError
-from common.waiting import Deadline, Stopwatch
+from common.waiting import Stopwatch
 from host_setup.channels.vitals import Vitals
 
 T = TypeVar("T")
@@ -130,7 +130,7 @@ class Qmp:
             future.cancel()
 
         forget = self._vitals.on_loss(end)
-        deadline = Deadline(seconds)
+        deadline = self._vitals.deadline(seconds)
         try:
             while not future.done() and not deadline.is_over():
                 concurrent.futures.wait([future], timeout=deadline.seconds_left())

@@ -168,7 +168,7 @@ class Ssh:
         :param line: what the login shell is told in place of the command: some other way to run it.
         :raises ChannelError: the session broke. :raises DeadlineError: it did not end in time.
         """
-        deadline = Deadline(seconds)
+        deadline = self._vitals.deadline(seconds)
         with self._translate_errors(f"'{argv[0]}'", deadline) as transport:
             channel = transport.open_session(timeout=deadline.seconds_left())
             try:
@@ -212,7 +212,7 @@ class Ssh:
 
         :param seconds: the deadline for its start.
         """
-        deadline = Deadline(seconds)
+        deadline = self._vitals.deadline(seconds)
         with self._translate_errors(f"'{argv[0]}'", deadline) as transport:
             channel = transport.open_session(timeout=deadline.seconds_left())
             channel.exec_command(shlex.join(argv))
@@ -295,7 +295,7 @@ class Conversation:
 
         :raises ChannelError: the program or the session ended. :raises DeadlineError: a reply did not come in time.
         """
-        deadline = Deadline(seconds)
+        deadline = self._vitals.deadline(seconds)
         replies: list[str] = []
         with self._translate_errors(seconds):
             self._channel.settimeout(max(deadline.seconds_left(), 0.01))
@@ -307,7 +307,7 @@ class Conversation:
     def line(self, *, seconds: float) -> str:
         """The next line that the program says of its own accord."""
         with self._translate_errors(seconds):
-            return self._line(Deadline(seconds))
+            return self._line(self._vitals.deadline(seconds))
 
     def follow(self) -> Iterator[str]:
         """The lines that the program says of its own accord, as they come, until it or the session ends."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from common.errors import MachineLostError
+from common.waiting import Deadline
 
 SETTLE = 1.0  # seconds that a watcher gets to tell of a death which a broken channel already shows
 
@@ -18,10 +19,12 @@ class Vitals:
     a call that is under way. Safe for any thread.
 
     :param name: the machine, as errors name it.
+    :ivar uncounted: a growing count of seconds that extend each wait on it, as of ``Deadline``.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.uncounted: Callable[[], float] | None = None
         self._mutex = threading.Lock()
         self._reason: str | None = None
         self._harm = False
@@ -72,6 +75,10 @@ class Vitals:
                     self._enders.remove(end)
 
         return forget
+
+    def deadline(self, seconds: float) -> Deadline:
+        """A deadline for the machine."""
+        return Deadline(seconds, uncounted=self.uncounted)
 
     def asleep(self, wake: Callable[[], None] | None) -> None:
         """Have ``wake`` called by the next ``check``, with which each use of the machine begins; None: it is awake."""

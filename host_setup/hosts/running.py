@@ -116,7 +116,7 @@ class RunningHost(ABC):
 
         :raises DeadlineError: the host does not take it within so many seconds.
         """
-        deadline = Deadline(seconds)
+        deadline = self.vitals.deadline(seconds)
         way = self._way(FAST_SSH)
         return poll_until(
             lambda: Ssh(way(deadline.seconds_left() or 1), self._login("host"), self.vitals, deadline),
@@ -134,6 +134,7 @@ class RunningHost(ABC):
         :param spec: of a name and ports that no other guest of this host has.
         """
         vitals = Vitals(f"guest {spec.name}")
+        vitals.uncounted = self.vitals.uncounted
         forget = self.vitals.on_loss(lambda: vitals.note_loss(f"its host is lost: {self.vitals.reason}"))
 
         def stream(seconds: float) -> socket.socket:

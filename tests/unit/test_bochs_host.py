@@ -55,6 +55,7 @@ class FakeBochs:
         self.library, self.saves, self.state = library, saves, state
         self.content = {address: file.read_bytes() for address, file in machine.content.items()}
         self.done: list[str] = []
+        self.waited = 0.0
         self.made.append(self)
         if state is not None:
             self.on_restore()
@@ -70,7 +71,7 @@ class FakeBochs:
         return "no complaint"
 
     def seconds_without_cpu(self) -> float:
-        return 0.0
+        return self.waited
 
     def save(self) -> None:
         assert self.saves is not None
@@ -116,6 +117,16 @@ def test_words_are_on_the_command_line(spec: BochsSpec) -> None:
     assert words[-1] == "kvm_intel.ept=0"
     assert "reboot=t" in words  # or the machine boots again after a panic
     assert f"tsc_early_khz={IPS // 1000}" in words
+
+
+def test_waits_on_host_and_guest_are_longer_by_the_time_in_which_bochs_did_not_run(
+    spec: BochsSpec, tmp_path: Path
+) -> None:
+    host = BochsHost(spec, tmp_path / "host")
+    deadlines = [vitals.deadline(0.0) for vitals in (host.vitals, *host.guest_vitals.values())]
+    assert [deadline.is_over() for deadline in deadlines] == [True, True]
+    FakeBochs.made[0].waited = 1000.0
+    assert [deadline.is_over() for deadline in deadlines] == [False, False]
 
 
 def test_it_boots_what_its_memory_holds(spec: BochsSpec, tmp_path: Path) -> None:

@@ -30,6 +30,15 @@ def test_first_reason_counts_and_ends_each_call_once() -> None:
         vitals.check()
 
 
+def test_a_wait_is_longer_by_what_does_not_count() -> None:
+    vitals, lost = Vitals("the host"), 0.0
+    vitals.uncounted = lambda: lost
+    deadline = vitals.deadline(0.0)
+    assert deadline.is_over()
+    lost = 1000.0
+    assert 900 < deadline.seconds_left() <= 1000
+
+
 def test_late_registration_is_called_at_once() -> None:
     vitals = Vitals("the host")
     calls: list[Any] = []
