@@ -213,6 +213,19 @@ def test_claim_that_is_skip_for_a_condition_has_a_row_that_is(condition: Conditi
     assert [claim for claim, its in by_claim.items() if not its & {*named}] == []
 
 
+@pytest.mark.parametrize(
+    ("condition", "named"),
+    [
+        (Condition.NO_SVM, rows.SVM_ROWS),
+        (Condition.NO_VMX, rows.VMX_ROWS),
+        (Condition.ONE_PROCESSOR, rows.BESIDE_ROWS),
+    ],
+)
+def test_claim_whose_row_cannot_be_tried_is_skip(condition: Condition, named: Sequence[str]) -> None:
+    skipped = {claim.id for claim in CONTRACT.claims if claim.skip and condition in claim.skip.when}
+    assert {claim for claim, its in ROWS_OF.items() if its & {*named}} <= skipped
+
+
 def test_lost_host_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     host = FakeHost(plain=MachineLostError("its Bochs ended with status 1"))
     host.vitals.note_loss("its Bochs ended with status 1")
