@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from host_setup.kernel import series
 from host_setup.kernel.series import Protection
 
 GOOD = 'title = "T"\nbase = ">=6.12,<6.13"\nmode = "protected"\ndescription = "D"\n'
+WITHOUT_CONTENT = {"enter", "leave", "map", "unmap"}  # arch/x86/mm/guest_page.c: no argument is a buffer
 
 
 def write(folder: Path, text: str = GOOD) -> Path:
@@ -104,6 +107,22 @@ def test_a_port_says_the_same_to_guests_and_to_who_reads_its_documentation(file:
     assert {*port} - {*ours} <= ONE_REG
     shorter = [line.replace(", ONE_REG", "         ").replace("STATE,    reset", "STATE     reset") for line in port]
     assert [line for line in shorter if line != "+ONE_REG"] == ours
+
+
+@pytest.mark.parametrize("name", ["protected-memory", "protected-memory-7.3"])
+def test_what_no_probe_may_be_put_on_is_not_traced_either(name: str) -> None:
+    """A trace of functions (fprobe, fentry) takes down arguments as a kprobe does.
+
+    No claim can tell: the kernels of hosts trace no functions, and so ``notrace`` changes nothing in them.
+    """
+    unprobed, untraced = Counter[str](), Counter[str]()
+    for patch in (series.FOLDER / name).glob("*.patch"):
+        for sign, step in (("+", 1), ("-", -1)):
+            text = "\n".join(re.findall(rf"^\{sign}(.*)", patch.read_text(), re.MULTILINE))
+            unprobed.update(dict.fromkeys(re.findall(r"^NOKPROBE_SYMBOL\((\w+)\)", text, re.MULTILINE), step))
+            named = re.findall(r"^(?:static )?notrace [^;({]*?(\w+)\(", text, re.MULTILINE)
+            untraced.update(dict.fromkeys(named, step))
+    assert {*+unprobed} - {*+untraced} == WITHOUT_CONTENT
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
