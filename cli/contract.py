@@ -29,7 +29,7 @@ from signoff.keys import PRIVATE_KEY
 from signoff.needs import ANY, ROLES, Need, Needs
 from signoff.verdict import Status
 from verifier import __main__ as verifier
-from verifier.report import Trusted, verify
+from verifier.report import TrustAnchors, verify
 from verifier.text import UnsoundError
 from verifier.tree import load
 
@@ -107,10 +107,11 @@ def _require_sound(report: Path, keys: Sequence[str]) -> None:
     :raises UserInputError: it is not.
     """
     own = config_root() / PRIVATE_KEY
-    words = [str(report), *(word for key in (*((str(own),) if own.is_file() else ()), *keys) for word in ("--key", key))]
+    trusted = (*((str(own),) if own.is_file() else ()), *keys)
+    words = [str(report), *(word for key in trusted for word in ("--key", key))]
     key_options = verifier.parser("sealproof contract").parse_args(words)
     try:
-        faults = verify(load(report), Trusted(keys=tuple(key_options.key))).faults
+        faults = verify(load(report), TrustAnchors(keys=tuple(key_options.key))).faults
     except (OSError, UnsoundError) as error:
         faults = [str(error)]
     if faults:

@@ -140,7 +140,8 @@ def _row_fault(variant: Variant, row: dict[str, Any]) -> str:
         return f"it says of its guest's protection {row['protected']}, and the contract {variant.protected}"
     for probe in row.get("runs", ()):
         if (kind := bounds.kind_met(probe["reach"])) != variant.met:
-            return f"what its probe met at the page is {kind or 'not told'}, and the contract says {variant.met or 'nothing'}"
+            met = kind or "not told"
+            return f"what its probe met at the page is {met}, and the contract says {variant.met or 'nothing'}"
     return ""
 
 

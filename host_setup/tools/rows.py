@@ -107,7 +107,7 @@ def main(argv: list[str]) -> int:
     with _host(options, terminal) as host:
         rows = _rows_of(host)
         if unknown := [row for row in options.rows if row not in rows]:
-            raise UserInputError(f"tiny_vm has no row {', '.join(unknown)}", hint=f"one of: {" ".join(rows)}")
+            raise UserInputError(f"tiny_vm has no row {', '.join(unknown)}", hint=f"one of: {' '.join(rows)}")
         looked = _look(host)
         for row in options.rows or rows:
             if lack := looked.lacks(row):

@@ -457,7 +457,7 @@ def test_a_report_of_a_stranger_or_one_that_is_forged_changes_no_contract(tmp_pa
     with pytest.raises(UserInputError, match=f"is not sound: it is signed by the key {MINE}, which you did not name"):
         command.main([str(report), "--contract", str(contract), "--key", "00" * 32])
     change_checks(WORKS, lambda kept: kept[0].update(expected="5", got="5"), "subject")(report)
-    with pytest.raises(UserInputError, match="is not sound: .* was changed after it was signed"):
+    with pytest.raises(UserInputError, match=r"is not sound: .* was changed after it was signed"):
         command.main([str(report), "--contract", str(contract), "--key", MINE])
     with pytest.raises(UserInputError, match="is not sound"):
         command.main([str(tmp_path), "--contract", str(contract), "--key", MINE])
