@@ -179,7 +179,7 @@ def test_help_says_once_what_each_exit_status_means(command: Command, capsys: py
     options, _, statuses = capsys.readouterr().out.partition("\nexit status:\n")
     assert statuses
     assert re.search(rf"\b{command.failed}: ", statuses)
-    assert statuses.startswith(("  0: ", "  as of ", "  that of "))
+    assert statuses.startswith(("  0: ", "  the same as of ", "  the exit status of "))
     assert not re.search(r"[Ee]xit (status)?:? ?\d", options)
 
 
