@@ -58,9 +58,8 @@ MERGE = '#!/bin/sh\n# -m -O OUT CONFIG FRAGMENT...\nout=$3\nshift 4\ncat "$@" >>
 NEVER = 1 << 60
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    folder = tmp_path / "tree"
+def make_tree(folder: Path) -> Path:
+    """A kernel's source of few files, which really builds."""
     for name in ("mm", "scripts/kconfig", "include", "arch/x86/include"):
         (folder / name).mkdir(parents=True)
     (folder / "Makefile").write_text(MAKEFILE)
@@ -69,6 +68,11 @@ def tree(tmp_path: Path) -> Path:
     (folder / "scripts/kconfig/merge_config.sh").write_text(MERGE)
     (folder / "scripts/kconfig/merge_config.sh").chmod(0o755)
     return folder
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "tree")
 
 
 @pytest.fixture

@@ -22,21 +22,14 @@ from host_setup.kernel.build import Request
 from host_setup.kernel.layers import Layer
 from host_setup.tools import rebuild
 from host_setup.tools.rebuild import OTHER, SAME, main
-from tests.unit.test_kernel_build import MAKEFILE, MERGE
+from tests.unit.test_kernel_build import make_tree
 
 Report = Callable[..., Path]
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    folder = tmp_path / "tree"
-    for name in ("mm", "scripts/kconfig", "include", "arch/x86/include"):
-        (folder / name).mkdir(parents=True)
-    (folder / "Makefile").write_text(MAKEFILE)
-    (folder / "mm/memory.c").write_text("int memory = 1;\n")
-    (folder / "include/mm.h").write_text("\n")
-    (folder / "scripts/kconfig/merge_config.sh").write_text(MERGE)
-    return folder
+    return make_tree(tmp_path / "tree")
 
 
 @pytest.fixture

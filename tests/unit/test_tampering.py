@@ -1119,13 +1119,18 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     far, edit, expected, words = ATTEMPTS[name]
-    edit(report)
+    carry_out(report, edit, far)
+    code, output = check(report, capsys)
+    assert (code, words in output) == (expected, True), output
+
+
+def carry_out(folder: Path, edit: Edit, far: str) -> None:
+    """Edit a report as far as an attempt goes: ``RAW``, or with what ``SEALED`` and ``REMADE`` make anew."""
+    edit(folder)
     if far == SEALED:
-        seal_again(report)
+        seal_again(folder)
     elif far == REMADE:
-        remake_or_seal(report)
-    code, said_ = check(report, capsys)
-    assert (code, words in said_) == (expected, True), said_
+        remake_or_seal(folder)
 
 
 def seal_again(folder: Path) -> None:

@@ -21,6 +21,7 @@ from tests.unit.test_tampering import (
     SEALED,
     Edit,
     both,
+    carry_out,
     change_seen,
     check,
     document,
@@ -29,7 +30,6 @@ from tests.unit.test_tampering import (
     record,
     remake_or_seal,
     saying,
-    seal_again,
     swap,
 )
 from tests.unit.test_tampering_identity import kernel
@@ -323,11 +323,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     far, edit, words = ATTEMPTS[name]
-    edit(report)
-    if far == SEALED:
-        seal_again(report)
-    elif far == REMADE:
-        remake_or_seal(report)
+    carry_out(report, edit, far)
     code, text = check(report, capsys)
     assert (code, words in text) == (3, True), text
 

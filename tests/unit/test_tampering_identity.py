@@ -18,13 +18,13 @@ from tests.unit.test_tampering import (
     SEALED,
     Edit,
     both,
+    carry_out,
     check,
     document,
     html,
     payload,
     record,
     remake_or_seal,
-    seal_again,
 )
 
 OTHER = "99" * 32
@@ -187,13 +187,9 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     far, edit, expected, words = ATTEMPTS[name]
-    edit(report)
-    if far == SEALED:
-        seal_again(report)
-    elif far == REMADE:
-        remake_or_seal(report)
-    code, said_ = check(report, capsys)
-    assert (code, words in said_) == (expected, True), said_
+    carry_out(report, edit, far)
+    code, output = check(report, capsys)
+    assert (code, words in output) == (expected, True), output
 
 
 @pytest.mark.parametrize(

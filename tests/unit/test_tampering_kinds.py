@@ -23,6 +23,7 @@ from tests.unit.test_tampering import (
     SEALED,
     Edit,
     both,
+    carry_out,
     change_seen,
     check,
     digest,
@@ -34,7 +35,6 @@ from tests.unit.test_tampering import (
     record,
     remake_or_seal,
     saying,
-    seal_again,
     swap,
 )
 from tests.unit.test_tampering_identity import change_list, kernel
@@ -446,11 +446,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     far, edit, expected = ATTEMPTS[name]
-    edit(report)
-    if far == SEALED:
-        seal_again(report)
-    elif far == REMADE:
-        remake_or_seal(report)
+    carry_out(report, edit, far)
     code, text = check(report, capsys)
     assert (code, expected in text) == (3, True), text
 
