@@ -25,9 +25,9 @@ def numbers(release: str) -> Numbers:
 
 
 def check(text: str) -> None:
-    """See whether a text is a range.
+    """Check that a text is a range.
 
-    :raises ValueError: it is none.
+    :raises ValueError: the text is not a range.
     """
     _range(text)
 

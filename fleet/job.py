@@ -95,7 +95,7 @@ def collect(job: Path, into: Path) -> dict[Path, float]:
     """The parts that the tests of a job delivered, unpacked, and the seconds that each took.
 
     :param job: a folder of Avocado's results.
-    :raises UserInputError: if it is none, or a part is damaged.
+    :raises UserInputError: the folder is not a job's, or a part is damaged.
     """
     try:
         written = json.loads((job / "results.json").read_text(encoding="utf-8"))["tests"]

@@ -76,7 +76,7 @@ class SshTarget:
 def parse(words: str) -> SshTarget:
     """A machine of ``[user@]host[:port]``; an IPv6 address as host is in brackets.
 
-    :raises UserInputError: if it is none.
+    :raises UserInputError: the text has another form.
     """
     match = _TARGET.fullmatch(words)
     port = int(match["port"] or 22) if match is not None else 0
@@ -92,7 +92,8 @@ def parse(words: str) -> SshTarget:
 def parse_all(entries: Sequence[str]) -> tuple[SshTarget, ...]:
     """The machines of several entries.
 
-    :raises UserInputError: one is none, or the same as another: both would work in one checkout.
+    :raises UserInputError: an entry names no machine, or the same machine as another entry: both would work in one
+        checkout.
     """
     targets = tuple(parse(entry) for entry in entries)
     twice = next((machine for machine in targets if targets.count(machine) > 1), None)

@@ -392,7 +392,7 @@ def require_expendable(path: Path, name: str, machine: Remote) -> None:
 def _parts(url: str) -> tuple[str, str, int]:
     """User, machine and port of ``ssh://USER@MACHINE:PORT``.
 
-    :raises ValueError: it is none.
+    :raises ValueError: the address has another form.
     """
     try:
         split: SplitResult = urlsplit(url)

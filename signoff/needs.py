@@ -93,7 +93,7 @@ class _File(BaseModel):
 def read(content: bytes) -> dict[str, tuple[Need, ...]]:
     """The table of a file.
 
-    :raises ValueError: it is none.
+    :raises ValueError: the file is not such a table.
     """
     try:
         table = _File.model_validate(tomllib.loads(content.decode("utf-8")))

@@ -523,9 +523,9 @@ class Signoff:
 
 
 def parse_machine(text: str) -> str:
-    """A machine's name from an option's text: the verifier lets none that could be read as a claim stand.
+    """A machine's name from an option's text: the verifier refuses a name that could be read as a claim.
 
-    :raises argparse.ArgumentTypeError: it is none.
+    :raises argparse.ArgumentTypeError: the text is not such a name.
     """
     if not _MACHINE.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no machine's name: take letters, digits, ., - and _")

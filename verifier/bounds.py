@@ -207,7 +207,7 @@ def _of_command(content: dict[str, Any]) -> str:
 
 
 def _option(word: str, after: str) -> tuple[str, str]:
-    """The option that a word of a command is, and its value; empty if it is none."""
+    """The option that a word of a command is, and its value; empty if the word is no option."""
     if word.startswith("--"):
         name, _, value = word.partition("=")
         return name, value or after

@@ -177,9 +177,9 @@ def holds(condition: str, tier: str | None, host: dict[str, Any], kernel: str = 
 
 
 def at(path: Path) -> Tree:
-    """The files of the contract at a path: those of a folder's that end in ``.toml``, or one file.
+    """The files of the contract at a path: those in a folder that end in ``.toml``, or one file.
 
-    :raises UnsoundError: they are none that a contract may have. :raises OSError: there is nothing.
+    :raises UnsoundError: a contract may not have such files. :raises OSError: there is no such file or folder.
     """
     if not path.is_dir():
         return Tree(None, {path.name: path.read_bytes()}, {path.name: path.stat().st_size})
@@ -349,7 +349,7 @@ def _outcomes(name: str, kind: str, entry: dict[str, Any]) -> dict[str, Outcome]
 def _rows(name: str, entries: Any) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
     """For which hosts the outcome differs, and what is stated for them.
 
-    :raises UnsoundError: two are for the same host, or one is none.
+    :raises UnsoundError: two entries are for the same host, or an entry is not valid.
     """
     earlier_rows: list[dict[str, str]] = []
     for entry in entries if isinstance(entries, list) else [None]:

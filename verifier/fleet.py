@@ -42,7 +42,7 @@ class MergedReport:
 
 
 def signer(machine: str, machines: Collection[str]) -> str:
-    """The machine, of those that are known, whose key signs a part; empty if it is none of them.
+    """The machine, of those that are known, whose key signs a part; empty if none does.
 
     :param machine: as the part calls it: a name, where SSH reached it, and of a real machine who drove it.
     """

@@ -198,7 +198,7 @@ def _devices(tree: Tree, host: dict[str, Any]) -> Iterator[str]:
 def read_list(tree: Tree, file: str) -> dict[str, str]:
     """A list of files, as ``sha256sum`` prints one: name and SHA-256.
 
-    :raises UnsoundError: it is none.
+    :raises UnsoundError: the file is not such a list.
     """
     hashes: dict[str, str] = {}
     for line in tree.read(file).decode("utf-8", "replace").splitlines():

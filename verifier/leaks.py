@@ -273,7 +273,7 @@ def _words(numbers: Iterable[int], width: int) -> bytes:
 
 
 def _decode_base(base: int, text: bytes) -> bytes:
-    """A text of one of the bases decoded; empty if it is none."""
+    """A text of one of the bases, decoded; empty if the text is not of this base."""
     try:
         if base == 85:
             return base64.b85decode(text)

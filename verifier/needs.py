@@ -55,7 +55,7 @@ class Variant:
 def load(data: bytes) -> dict[str, tuple[Variant, ...]]:
     """The variants of each claim that the file names.
 
-    :raises UnsoundError: it is none.
+    :raises UnsoundError: the file is not such a table.
     """
     try:
         content = tomllib.loads(data.decode("utf-8"))

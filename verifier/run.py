@@ -175,7 +175,7 @@ class Run:
 def record_of(tree: Tree) -> dict[str, Any]:
     """A run's identity.
 
-    :raises UnsoundError: it is none.
+    :raises UnsoundError: the record is not valid.
     """
     record = table(parse(tree.read(RECORD), RECORD), RECORD, *sorted(_RECORD - {"durations"}))
     if not isinstance(record["run"], str) or not _RUN.fullmatch(record["run"]):
@@ -440,7 +440,7 @@ def _named(run: Run, first: float, last: float) -> None:
 
 
 def moment_of(text: object) -> datetime | None:
-    """A time of a report; None if it is none."""
+    """A time of a report; None if the text is not a time."""
     try:
         return datetime.strptime(str(text), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError:

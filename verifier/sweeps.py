@@ -102,9 +102,9 @@ class Sweep:
 
 
 def read(output: Any, label: str) -> Sweep:
-    """What the program printed.
+    """The sweep that the program printed.
 
-    :raises UnsoundError: it is none of that.
+    :raises UnsoundError: the output is not a sweep.
     """
     accounts = "account", "later_account"
     names = ("way", "ns", "protected", "slots", "shared", "still_shared", "absent", "found", "bytes", *accounts)

@@ -29,9 +29,9 @@ def for_page(text: str) -> str:
 
 
 def parse(data: bytes, label: str) -> Any:
-    """JSON, each name once, and no number that is none or endless.
+    """JSON in which each name stands once, and each number is finite.
 
-    :raises UnsoundError: it is none.
+    :raises UnsoundError: the bytes are not such JSON.
     """
     try:
         text = data.decode("utf-8")
@@ -52,7 +52,7 @@ def unusual(data: bytes, label: str) -> str:
 def lines(data: bytes, label: str) -> list[Any]:
     """JSON, an object a line.
 
-    :raises UnsoundError: it is none, or the last line is cut short.
+    :raises UnsoundError: a line is not JSON, or the last line is cut short.
     """
     if data and not data.endswith(b"\n"):
         raise UnsoundError(f"{label} is cut short")
@@ -65,7 +65,7 @@ def lines(data: bytes, label: str) -> list[Any]:
 def table(value: Any, label: str, *names: str) -> dict[str, Any]:
     """An object that has these names.
 
-    :raises UnsoundError: it is none, or lacks one.
+    :raises UnsoundError: the value is not an object, or lacks a name.
     """
     if not isinstance(value, dict):
         raise UnsoundError(f"{label} is no object")

@@ -262,7 +262,7 @@ def _string(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _kind(blob: bytes) -> str:
-    """The type of a public key; empty if it is none."""
+    """The type of a public key; empty if the bytes are no key."""
     try:
         return _string(blob)[0].decode("ascii")
     except (ValueError, struct.error):
@@ -270,7 +270,7 @@ def _kind(blob: bytes) -> str:
 
 
 def _decode_base64(text: bytes) -> bytes:
-    """Base64; empty if it is none."""
+    """The bytes of a text in Base64; empty if the text is not Base64."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -53,9 +53,9 @@ class Notes:
 
     @classmethod
     def read(cls, file: Path) -> Notes:
-        """From a file.
+        """Read a file.
 
-        :raises KernelError: it is none that gcc 12 or newer wrote.
+        :raises KernelError: gcc 12 or newer did not write this file.
         """
         raw = file.read_bytes()
         magic, version = struct.unpack_from("<4sI", raw)

@@ -43,7 +43,7 @@ def parse_compiler(text: str) -> str:
 def parse_jobs(text: str) -> int:
     """A number of jobs from an option's text.
 
-    :raises argparse.ArgumentTypeError: it is none.
+    :raises argparse.ArgumentTypeError: the text is not such a number.
     """
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MOST_JOBS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of jobs")

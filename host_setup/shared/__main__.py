@@ -63,7 +63,8 @@ class Index(BaseModel):
 class SharedCache:
     """A shared cache.
 
-    :param index_sha256: SHA-256 of its index; empty: any. :raises SetupError: there is another one, or it is none.
+    :param index_sha256: SHA-256 of its index; empty: any. :raises SetupError: the place has another
+        index, or none that is valid.
     """
 
     def __init__(self, where: Place, scratch: Path, index_sha256: str = "") -> None:

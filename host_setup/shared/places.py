@@ -59,7 +59,7 @@ def place(text: str, scratch: Path, *, plain_http: bool = False) -> Place:
     """The place that a user names.
 
     :param scratch: a folder that goes afterwards. :param plain_http: the registry has no TLS.
-    :raises UserInputError: it is none.
+    :raises UserInputError: the text names no place.
     """
     if text.startswith(_OCI):
         return Registry(text.removeprefix(_OCI).rstrip("/"), scratch, plain_http=plain_http)
