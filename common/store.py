@@ -354,7 +354,7 @@ class Store:
         return removed
 
     def _weigh_again(self) -> None:
-        """Have each file count for the entry that was used last, of those that have it."""
+        """Count each file for one entry: of the entries that have it, the one that was used last."""
         counted: set[tuple[int, int]] = set()
         for entry in self.entries():
             used = entry.path / _USED

@@ -65,7 +65,7 @@ def _ask(machine: SshTarget, access: Access, command: Sequence[str], say: Callab
 
 
 def _say_answer(who: str, command: Sequence[str], say: Callable[[str], None]) -> bool:
-    """Have a machine say its plan; what it says of the claims is said for all of them above.
+    """Ask a machine for its plan. The plan's lines about the claims are left out: they stand above, for all machines.
 
     :returns: whether its set-up would not fail.
     """

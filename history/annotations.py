@@ -56,7 +56,7 @@ class Annotation:
 
 
 def annotate(review: Review, contract: Path = PROJECT / FOLDER) -> Iterator[Annotation]:
-    """What is to be told of a night's claims, the worst first.
+    """The annotations of a night's claims, the worst first.
 
     :param contract: of the checkout, for a run whose own is not there any more.
     """

@@ -89,7 +89,7 @@ def heads(cells: Iterable[Sequence[str]]) -> dict[str, str]:
 
 
 def search(bisect_words: Sequence[str], folder: Path, seconds: float) -> BisectAnswer:
-    """Have the first bad one searched for, by the command that users have.
+    """Search for the first bad patch or commit by ``sealproof bisect``, as users do.
 
     :param folder: for its reports. :param seconds: until it must be done; what it has seen by then is kept.
     """

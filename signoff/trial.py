@@ -169,7 +169,7 @@ class Trial:
         self._files.append(self._evidence.attach(self.claim.id, name, content))
 
     def draw(self, memory_map: MemoryMap) -> None:
-        """Have the report draw a guest's memory as a sweep found it. It is evidence and no part of the verdict."""
+        """Let the report draw a guest's memory as a sweep found it. The picture is evidence, no part of the verdict."""
         self._maps.append(memory_map)
 
     def skip_where_the_contract_says_so(self) -> None:

@@ -171,7 +171,7 @@ class Workshop:
         return request
 
     def _provide(self, request: Request, key: str) -> tuple[Store, str]:
-        """Have a kernel in a cache; returns that, and the hash of what runs of the kernel, if it was built here."""
+        """Put a kernel into a cache; returns the cache, and the hash of the kernel's code if it was built here."""
         if self._store.get("kernel", key) is not None:
             return self._store, ""
         own = self._cache.store

@@ -64,7 +64,7 @@ class Puppet:
         self.pid = pid
 
     def syscall(self, name: str, *args: int, seconds: float = SYSCALL_TIMEOUT) -> Done:
-        """Have it make a system call. Arguments are numbers: addresses are of the puppet's own memory.
+        """Make a system call in the puppet. Arguments are numbers: addresses are of the puppet's own memory.
 
         :param seconds: after which it is interrupted.
         :raises ChannelError: it had to be.
@@ -86,7 +86,7 @@ class Puppet:
             _ask(self._talk, f"timeout {SYSCALL_TIMEOUT * 1000:.0f}")
 
     def run(self, code: bytes, **registers: int) -> Done:
-        """Have it run machine code (x86-64), which ends by running off its end or by a signal.
+        """Run machine code (x86-64) in the puppet. The code ends by running off its end or by a signal.
 
         :param registers: values before, for instance ``rdi=...``; the others are 0.
         """
@@ -126,7 +126,7 @@ class Puppet:
 
     @contextmanager
     def tracing(self, pid: int) -> Iterator[None]:
-        """Have it trace a process, stopped, for as long as the context lasts; that one goes on unharmed.
+        """Let the puppet trace a process, stopped, for as long as the context lasts; then the process goes on unharmed.
 
         :raises ChannelError: it cannot.
         """

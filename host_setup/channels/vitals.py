@@ -58,7 +58,7 @@ class Vitals:
             end()
 
     def on_loss(self, end: Callable[[], None]) -> Callable[[], None]:
-        """Have ``end`` called, from a watcher's thread, when the machine is lost; at once if it already is.
+        """Call ``end``, from a watcher's thread, when the machine is lost; at once if it already is.
 
         :returns: a function that takes the registration back.
         """
@@ -81,7 +81,7 @@ class Vitals:
         return Deadline(seconds, uncounted=self.uncounted)
 
     def asleep(self, wake: Callable[[], None] | None) -> None:
-        """Have ``wake`` called by the next ``check``, with which each use of the machine begins; None: it is awake."""
+        """Let the next ``check`` call ``wake``: each use of the machine begins with a check. None: it is awake."""
         self._wake = wake
 
     def check(self) -> None:

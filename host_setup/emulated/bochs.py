@@ -197,7 +197,7 @@ class Bochs(Emulator):
         return f"Bochs: {self._last_words() or 'no complaint'}\nconsole ends with:\n{self.tail()}"
 
     def save(self) -> None:
-        """Have it write its state, memory and all, to the folder of ``saves``; it runs on.
+        """Let Bochs write its state, memory included, to the folder of ``saves``; Bochs runs on.
 
         :raises MachineError: it cannot.
         """
@@ -218,12 +218,12 @@ class Bochs(Emulator):
         subprocess.run(["fallocate", "--dig-holes", str(self._saves / MEMORY)], env=environment(), check=False)
 
     def stop(self) -> None:
-        """Have its clocks stand still."""
+        """Stop the machine, its clocks included."""
         self._process.send_signal(signal.SIGSTOP)
         self._stops.begin()
 
     def go_on(self) -> None:
-        """Have it run on."""
+        """Let the machine run on."""
         self._process.send_signal(signal.SIGCONT)
         self._stops.end()
 

@@ -16,7 +16,7 @@ _SAYS, _NEXT = "set-up: ", "  next: "
 
 
 def install(missing: Sequence[str], terminal: Terminal) -> None:
-    """Have the set-up install what this machine lacks; it needs root or sudo.
+    """Let the set-up install the packages that this machine lacks; that needs root or sudo.
 
     :param missing: packages, of which none may be.
     :raises SetupError: it cannot; says why, and what the next step is.

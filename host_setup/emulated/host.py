@@ -247,7 +247,7 @@ class EmulatedHost(LocalHost):
         self.resume()
 
     def _leave_memory_out(self) -> None:
-        """Have QEMU neither write nor expect the memory that is in a file: to map it is faster than to read it."""
+        """Leave memory that is in a file out of QEMU's saved state: QEMU maps the file faster than it reads it."""
         capability = {"capability": "x-ignore-shared", "state": True}
         self._qemu.qmp.execute("migrate-set-capabilities", {"capabilities": [capability]})
 

@@ -36,10 +36,10 @@ class Machine(Protocol):
     """What an emulator offers."""
 
     def stop(self) -> None:
-        """Have the machine's clocks stand still."""
+        """Stop the machine, its clocks included."""
 
     def go_on(self) -> None:
-        """Have it run on."""
+        """Let the machine run on."""
 
     def seconds_stopped(self) -> float:
         """Seconds, so far, in which it stood still because somebody has stopped it."""

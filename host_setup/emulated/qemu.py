@@ -62,11 +62,11 @@ class Qemu(Emulator):
         return f"status {status}; " + " ".join(rips) + f"\nconsole ends with:\n{self.tail()}"
 
     def stop(self) -> None:
-        """Have the machine's clocks stand still."""
+        """Stop the machine, its clocks included."""
         self.qmp.execute("stop")
 
     def go_on(self) -> None:
-        """Have it run on."""
+        """Let the machine run on."""
         self.qmp.execute("cont")
 
     def seconds_stopped(self) -> float:

@@ -73,7 +73,7 @@ class Canaries:
         return bool(self._program.ask("protected")["protected"])
 
     def plant(self, seed: bytes, *, again: bool = False) -> list[Planted]:
-        """Have the guest make fresh random canaries, one page each, and tell where they are.
+        """Let the guest make fresh random canaries, one page each, and say where they are.
 
         :param seed: 32 to 512 random bytes, mixed into the guest's random number generator: after a restore its state
             is the snapshot's, and without this every restored guest would make the same canaries.
@@ -111,7 +111,7 @@ class Canaries:
 
     @contextlib.contextmanager
     def holding(self, planted: Planted, *, seconds: float) -> Iterator[Future[dict[str, Any]]]:
-        """Have the guest's program keep the first 320 bytes of a user canary in registers meanwhile.
+        """Let the guest's program keep the first 320 bytes of a user canary in registers while the context lasts.
 
         The first 64 are in r8 to r15, the others in xmm0 to xmm15, and a breakpoint of its own watches the page.
 

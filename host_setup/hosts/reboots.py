@@ -13,7 +13,7 @@ LINE = re.compile(r"sealproof: reboots again, (\d+) left, protected: (yes|no)")
 
 
 def reboot_in_a_row(guest: Guest, times: int, deadline: Deadline) -> list[tuple[int, bool]]:
-    """Have a guest reboot so many times, at least once, and wait until it is up for good.
+    """Reboot a guest so many times, at least once, and wait until its last boot is done.
 
     :param guest: with a QEMU that a reset does not end.
     :returns: for each start but the last how many reboots were left then, and whether the guest was opted in.

@@ -362,7 +362,7 @@ def _keep(folder: Path, patterns: Sequence[str]) -> None:
 
 
 def name_the_source_relatively(out: Path, source: Path) -> None:
-    """Have the build folder find its source, and itself, when both have moved.
+    """Let the build folder find its source, and itself, when both have moved.
 
     From some release after 6.12 on (seen in 7.3) Kbuild's ``outputmakefile`` writes the absolute paths of both.
     """

@@ -167,7 +167,7 @@ class KeptBuild:
 
 
 def compile_all(site: Site, log: Path) -> None:
-    """Have make compile what its last run did not.
+    """Let make compile what its last run did not.
 
     :raises KernelError: it does not compile. :raises NoSpaceError: the disk is full.
     """

@@ -44,7 +44,7 @@ class MutantVerdict(StrEnum):
 
     @property
     def is_mutant(self) -> bool:
-        """Whether there was a kernel with a fault to be found."""
+        """Whether there was a kernel whose fault a claim could find."""
         return self not in (
             MutantVerdict.NOT_BUILT,
             MutantVerdict.SAME,

@@ -55,7 +55,7 @@ class Control:
         self._route: Route | None = None
 
     def connect(self, deadline: Deadline, *, refusals_pass: bool = False) -> None:
-        """Have a session that answers, new or not. What does not answer is tried again.
+        """Return a session that answers, a new one if need be. A session that does not answer is tried again.
 
         :param refusals_pass: what refuses us is tried again, too: a machine that boots or goes down lets only root in.
         :raises DeadlineError: the machine does not answer in time. :raises AccessError: it refuses us.

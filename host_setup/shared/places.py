@@ -222,7 +222,7 @@ class Registry:
         return folder
 
     def _copy(self, source: str, target: str, side: str) -> None:
-        """Have skopeo copy an image as it is.
+        """Let skopeo copy an image as it is.
 
         :param side: which of both is the registry.
         """

@@ -59,7 +59,7 @@ class Tally:
                 _try_guests(host.guests)
 
     def add_reboot(self, guest: Guest) -> None:
-        """Have a guest reboot, try it, and count how that went."""
+        """Reboot a guest, try it, and count the result."""
         with self._count_errors():
             begun = time.monotonic()
             reboot_in_a_row(guest, 1, Deadline(REBOOT))
