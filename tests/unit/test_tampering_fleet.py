@@ -259,7 +259,11 @@ MERGED: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
         lambda t: first_part(t["fleet"]).update(machine="x"),
         "its parts are not",
     ),
-    "other_words_in_json": ("signoff.json", lambda t: t["fleet"]["words"][FIRST].clear(), "what its parts say is told"),
+    "other_words_in_json": (
+        "signoff.json",
+        lambda t: t["fleet"]["words"][FIRST].clear(),
+        "it does not say what its parts say",
+    ),
 }
 
 
