@@ -73,7 +73,7 @@ def test_a_control_from_elsewhere_vouches_for_nothing(control: list[Observation]
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"gpa": 0x1001}, "not that of a page"),
+        ({"gpa": 0x1001}, "not a page's"),
         ({"hva": 0}, "nowhere in QEMU"),
         ({"hpa": 0}, "nowhere in QEMU"),
         ({"hva": 0x1000}, "no mapping at the page's address"),
