@@ -185,6 +185,7 @@ void run_until(struct vm *vm, unsigned int port)
 				return;
 		} else if (row->refused && way != PLAIN && run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
 			   run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION) {
+			vm->ended_in_emulator = true;
 			return;
 		} else if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
 			wrong_exit(vm, "KVM_EXIT_INTERNAL_ERROR", run->internal.suberror);

@@ -127,7 +127,10 @@ void report_all(struct text *line, const struct vm *vm)
 		report_hex(line, word->name, word->expected, guest_report->word[word - row->words]);
 	if (row->refused)	/* where the guest may end without a word of its own, it must have come so far */
 		report_text(line, "the VMM has done what the guest was to meet", "yes", vm->served ? "yes" : "no");
-	if (row->ends_at && way != PLAIN)
+	/* KVM tells no address of an access that it emulates (Documentation/virt/kvm/x86/protected-memory.rst). */
+	if (row->ends_at && way != PLAIN && row->ends_managed && kvm_runs_real_mode())
+		report_text(line, "KVM's emulator ends the guest", "yes", vm->ended_in_emulator ? "yes" : "no");
+	else if (row->ends_at && way != PLAIN)
 		report_hex(line, "where the guest ends", row->ends_at, vm->ended_at);
 	if (row->gives_up)
 		report_untold(line, vm);

@@ -520,19 +520,24 @@ uint64_t count_task_switches(struct vm *vm, uint32_t what)
 }
 
 /* Intel's processor runs no real mode, or none whose segments are not real mode's, unless it is told to. */
-static uint64_t tell_who_runs_real_mode(struct vm *vm, uint32_t what)
+bool kvm_runs_real_mode(void)
 {
 	const int file = open("/sys/module/kvm_intel/parameters/unrestricted_guest", O_RDONLY | O_CLOEXEC);
 	char setting = 'Y';
 
-	(void)vm;
-	(void)what;
 	if (file < 0)
-		return 0;
+		return false;
 	if (read(file, &setting, 1) != 1)
 		cannot("read what KVM lets the processor run");
 	close(file);
 	return setting == 'N';
+}
+
+static uint64_t tell_who_runs_real_mode(struct vm *vm, uint32_t what)
+{
+	(void)vm;
+	(void)what;
+	return kvm_runs_real_mode();
 }
 
 const struct row modes_rows[] = {

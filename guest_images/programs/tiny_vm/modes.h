@@ -24,6 +24,7 @@ enum { TASK_DESCRIPTORS, TASK_ONE, TASK_TWO, TASK_STACKS };
 #define TASK_SWITCHES 100
 
 extern const unsigned char task_begin[], task_two[];
+bool kvm_runs_real_mode(void);
 uint64_t raise_smi(struct vm *vm, uint32_t what);
 uint64_t count_task_switches(struct vm *vm, uint32_t what);
 

@@ -34,6 +34,7 @@ struct vm {
 	uint64_t given_up;	/* exits because KVM gives up on an instruction, where the row has many */
 	bool served;		/* the row's host side has done something */
 	uint64_t ended_at;	/* the address of the page where KVM did not let the guest go on */
+	bool ended_in_emulator;	/* KVM did not carry out an instruction of the guest's that was refused */
 	bool anew;		/* the first processor has begun at its reset vector */
 	bool over;		/* the machine was reset; the guest's report was this one */
 	struct report report;
@@ -76,6 +77,7 @@ struct row {
 	uint32_t meets;				/* once the VMM has done that; 0: anything */
 	void (*first)(void);			/* before the guest asks for protection, if it is to */
 	uint64_t ends_at;			/* the page number's address where it does */
+	bool ends_managed;			/* in system management mode, which begins as real mode does */
 	bool gives_up;				/* KVM is to give up on an instruction, which ends the row */
 	bool gives_up_often;			/* it is to, again and again, while another thread looks on */
 	bool second;				/* there is another processor */
