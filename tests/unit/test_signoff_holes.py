@@ -6,7 +6,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import random
+import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -142,6 +144,80 @@ def test_both_ways_to_count_agree() -> None:
         assert canary.count_leaked(data) == leaks.count_leaked(page, data)
         sure, words = leaks.find_hidden(page, data)
         assert (messages is not None and messages.sure, messages is not None) == (sure, bool(words))
+
+
+def as_words(page: bytes, size: int, form: str) -> bytes:
+    return " ".join(format(int.from_bytes(page[at : at + size], "little"), form) for at in range(0, 160, size)).encode()
+
+
+def turn(page: bytes, bits: int) -> bytes:
+    return bytes((value << bits | value >> 8 - bits) & 255 for value in page)
+
+
+def in_bits(page: bytes, one: int, zero: int) -> bytes:
+    return bytes(one if value >> bit & 1 else zero for value in page[:64] for bit in range(7, -1, -1))
+
+
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "inverted": lambda page: bytes(255 - value for value in page),
+    "backwards": lambda page: page[::-1],
+    "inverted, backwards": lambda page: bytes(255 - value for value in page[::-1]),
+    "bits backwards": lambda page: bytes(int(f"{value:08b}"[::-1], 2) for value in page),
+    "halves exchanged": lambda page: turn(page, 4),
+    **{f"bits turned by {bits}": partial(turn, bits=bits) for bits in (1, 2, 3, 5, 6, 7)},
+    **{
+        f"{width} bytes backwards": lambda page, width=width: b"".join(  # type: ignore[misc]
+            page[at : at + width][::-1] for at in range(0, 4096, width)
+        )
+        for width in (2, 4, 8)
+    },
+    **{
+        f"one of {width} bytes": lambda page, width=width: b"".join(  # type: ignore[misc]
+            bytes([value]) + secrets.token_bytes(width - 1) for value in page[:400]
+        )
+        for width in (2, 4, 8)
+    },
+    "shifted": lambda page: (int.from_bytes(page[:300], "big") << 3).to_bytes(301, "big"),
+    "shifted the other way": lambda page: (int.from_bytes(page[:300], "little") << 5).to_bytes(301, "little"),
+    "halves of bytes": lambda page: bytes(half for value in page[:300] for half in (value >> 4, value & 15)),
+    "hexadecimal": lambda page: page[:200].hex().encode(),
+    "hexadecimal of two bytes a letter": lambda page: page[:200].hex().encode("utf-16-le"),
+    "hexadecimal with words between": lambda page: page[:200].hex("/").upper().encode(),
+    "base64": lambda page: base64.b64encode(page[:200]),
+    "base32": lambda page: base64.b32encode(page[:200]),
+    "base32 in small letters": lambda page: base64.b32encode(page[:200]).lower(),
+    "base85": lambda page: base64.b85encode(page[:200]),
+    "base64 of hexadecimal": lambda page: base64.b64encode(page[:200].hex().encode()),
+    "decimal": lambda page: ", ".join(map(str, page[:200])).encode(),
+    "octal": lambda page: " ".join(f"{value:03o}" for value in page[:200]).encode(),
+    "hexadecimal words": lambda page: as_words(page, 2, "04x"),
+    "decimal words": lambda page: as_words(page, 8, "d"),
+    "bits as text": lambda page: in_bits(page, ord("1"), ord("0")),
+    "bits": lambda page: in_bits(page, 0, 1),
+    **{
+        f"XORed with {width} bytes": lambda page, width=width: bytes(  # type: ignore[misc]
+            value ^ b"key-of-8"[at % width] for at, value in enumerate(page)
+        )
+        for width in (1, 2, 4, 8)
+    },
+    "one added to each": lambda page: bytes((value + 1) % 256 for value in page),
+    **{
+        f"each {stride}th byte": lambda page, stride=stride: page[::stride]  # type: ignore[misc]
+        for stride in (2, 3, 5, 7, 8, 16, 64)
+    },
+    "words in another order": lambda page: b"".join(page[at : at + 4] for at in range(4092, -1, -4)),
+    "bytes in another order": lambda page: bytes(sorted(page)),
+}
+"""Ways in which a page may come home; of judge and verifier each has its own code for them."""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_judge_and_verifier_find_a_page_in_the_same_forms(form: str) -> None:
+    data = FORMS[form](USER)
+    result = find(USER, data)
+    assert result is not None
+    assert result.sure
+    assert leaks.find_hidden(USER, data)[0]
 
 
 def test_what_a_call_returned_must_have_been_looked_at() -> None:
