@@ -35,9 +35,7 @@ _NIBBLES = bytes(value >> 4 | (value & 15) << 4 for value in range(256))
 _NOT_HEX = re.compile(rb"0x|\\x|[\s:,\-]+")
 _NO_DIGITS = re.compile(rb"0x|[^0-9a-fA-F]+")
 _HEX = re.compile(rb"[0-9a-fA-F]{6,}")
-_TURNS = {
-    bits: bytes((value << bits | value >> 8 - bits) & 255 for value in range(256)) for bits in (1, 2, 3, 5, 6, 7)
-}
+_TURNS = {bits: bytes((value << bits | value >> 8 - bits) & 255 for value in range(256)) for bits in (1, 2, 3, 5, 6, 7)}
 _BASES: tuple[tuple[str, re.Pattern[bytes], int, Callable[[bytes], bytes]], ...] = (
     ("base64", re.compile(rb"[A-Za-z0-9+/]{8,}"), 4, base64.b64decode),
     ("base32", re.compile(rb"[A-Z2-7]{16,}"), 8, base64.b32decode),
@@ -104,12 +102,16 @@ def _seeds(page: bytes) -> dict[bytes, int]:
 
 def _both(canary: bytes, data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
     """The canary and the data, both changed in a way in which a form that hides all of it does not matter."""
+
+    def steps(page: bytes, apart: int) -> bytes:
+        return bytes(a ^ b for a, b in zip(page, page[apart:], strict=False))
+
+    def rises(page: bytes) -> bytes:
+        return bytes((b - a) % 256 for a, b in pairwise(page))
+
     for apart in (1, 2, 4, 8):
-        yield (
-            f"XORed with {apart} bytes again and again",
-            *(bytes(a ^ b for a, b in zip(page, page[apart:], strict=False)) for page in (canary, data)),
-        )
-    yield "with a number added to each", *(bytes((b - a) % 256 for a, b in pairwise(page)) for page in (canary, data))
+        yield f"XORed with {apart} bytes again and again", steps(canary, apart), steps(data, apart)
+    yield "with a number added to each", rises(canary), rises(data)
     for stride in _STRIDES:
         yield f"one byte of each {stride}", b"".join(canary[phase::stride] for phase in range(stride)), data
 

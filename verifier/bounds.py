@@ -66,6 +66,7 @@ _OF_KIND = {
     "VMX": ("vmx", ("Intel",)),
 }
 """What a kind of host has: the processor's feature, and who made it, as the kernel says it."""
+_NEVER_EMULATED = {"sev", "sev_es", "tdx_host_platform"}
 _LISTED = {"features": FEATURES, "devices": DEVICES}
 _TEXTS = {
     "series": r".{0,100}",
@@ -88,6 +89,10 @@ _SHOWN = {
 }
 """Features of a processor whose lack excuses a SKIP, and what a kernel says of one that has them (Linux:
 arch/x86/kernel/fpu/xstate.c, arch/x86/kvm/svm/svm.c)."""
+_CPUS = re.compile(r"Allowing ([0-9]{1,5}) (?:present )?CPUs"), 1, "CPUs to the kernel", "CPUs"
+_MEMORY = re.compile(r"Memory: [0-9]{1,15}K/([0-9]{1,15})K available"), 1024, "KiB to the kernel", "MiB"
+"""What a kernel says of its machine's size, and in which unit of the record's (Linux: arch/x86/kernel/cpu/topology.c,
+mm/mm_init.c)."""
 _COMMAND = re.compile(r"(?<![a-z] )Command line: (.*)$", re.MULTILINE)
 _HELD = re.compile(rf"guest ({_GUEST}) holds it at guest-physical (0x[0-9a-f]+), before the probe and after")
 _JOB = r"Avocado job [0-9]{1,4}(?: \(claims that were lost\))?|(?:1 run|[2-9] runs|[1-9][0-9] runs) at a time"
@@ -99,13 +104,22 @@ _SMAPS = re.compile(
     r"/proc/([1-9][0-9]{0,6})/smaps: ([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-])[sp] [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ [0-9]+ *"
     r"(?:/\S{0,200})?(?: \(deleted\))?; VmFlags:((?: [a-z0-9?]{2})*) *"
 )
-_KVM = re.compile(r"KVM of the guest's protection:((?: [a-z_]{1,40}: [0-9]{1,12})*)")
+_KVM = re.compile(
+    r"KVM of the guest's protection: enabled: (?P<enabled>[01]) private_pages: (?P<private>[0-9]{1,12})"
+    r"(?: shared_pages: [0-9]{1,12} host_pages_out_of_direct_map: [0-9]{1,12})?"
+)
 _ONCE = {
     _HELD: "which guest holds it",
     _MAPPED: "where its QEMU has it",
     _SMAPS: "which mapping holds it",
     _KVM: "how KVM protects its guest",
 }
+_OF_ADDRESSES = ("SIGBUS", "SIGSEGV", "SIGTRAP")
+"""Signals that come with the address of a fault."""
+_HOLE = 4 << 30
+"""Memory that does not lie below the devices' addresses lies from here on (QEMU: hw/i386/pc.c, pc_memory_init())."""
+_USERS = 1 << 56
+"""No process has an address from here on (Linux: Documentation/arch/x86/x86_64/5level-paging.rst)."""
 _FRAME = r"a read of the frame at host-physical 0x[0-9a-f]+, which it left, met: (?:its bytes|E[A-Z0-9]{2,15})"
 _CAME = "bytes of the page came"
 _BYTES = "met: its bytes"
@@ -176,6 +190,15 @@ def _of_kind(host: dict[str, str]) -> str:
             return f"its host is {legible(kind, 60)}, and its processor of {vendor}"
         if "features" in host and feature not in host["features"].split(", "):
             return f"its host is {legible(kind, 60)}, and its processor has no {feature}"
+    if kind.startswith("emulated"):
+        there = {*host.get("features", "").split(", "), *host.get("devices", "").split(", ")}
+        if strange := sorted(there & _NEVER_EMULATED):
+            return f"its host is emulated, and has {strange[0]}, which no emulator has"
+        tcg = "QEMU TCG CPU" in host.get("processor", "")
+        if host.get("cpu") and tcg and not re.match(r"(?:max|base)\b", host["cpu"]):
+            return f"its processor is {legible(host['processor'], 60)}, and its cpu {legible(host['cpu'], 40)}"
+    if "own kernel" in host and "machine" not in host:
+        return "it has a kernel of its own beside the one under test, as real machines alone have"
     return ""
 
 
@@ -218,9 +241,43 @@ def _option(word: str, after: str) -> tuple[str, str]:
     return (f"-{short[1]}", short[2] or after) if short else ("", "")
 
 
+def place(host: dict[str, str], aim: dict[str, Any]) -> str:
+    """Where an aim is at no page that its guest, its QEMU or its host can have; empty if it is at one.
+
+    :param host: what the record says of it.
+    """
+    gpa, hva, hpa = (int(aim[name], 16) for name in ("gpa", "hva", "hpa"))
+    if hva >= _USERS:
+        return f"no process has an address like {hva:#x}"
+    sizes = guest_sizes(host)
+    for what, at, size in (
+        ("guest", gpa, sizes.get(aim["guest"])),
+        ("host", hpa, None if "machine" in host else memory_size(host)),
+    ):
+        if size is not None and not (at < size or _HOLE <= at < _HOLE + size):
+            return f"its {what} has no memory at {at:#x}"
+    return ""
+
+
+def memory_size(host: dict[str, str]) -> int | None:
+    """Bytes of the host's memory; None: the record does not tell them."""
+    match = re.fullmatch(_HOST["memory"], host.get("memory", ""))
+    return int(match[0].split()[0]) << 20 if match else None
+
+
+def guest_sizes(host: dict[str, str]) -> dict[str, int]:
+    """Bytes of each guest that the record names."""
+    return {name: int(size) << 20 for name, size in re.findall(r"(\S+) \((\d+) MiB\)", host.get("guests", ""))}
+
+
 def is_guest(name: object) -> bool:
     """Whether it is a guest's name."""
     return isinstance(name, str) and _is(_GUEST, name)
+
+
+def processes(reach: Iterable[object]) -> set[str]:
+    """Which processes an observation names as its QEMU."""
+    return {match[1] for text in reach if (match := _MAPPED.fullmatch(str(text)))}
 
 
 def kind_met(reach: Iterable[str]) -> str:
@@ -265,6 +322,13 @@ def log(host: dict[str, str], text: str) -> str:
         return ""
     if model and not models:
         return "it does not say which processor the host has"
+    for (form, unit, seen, stated), size, low in (
+        (_CPUS, host.get("cpus", ""), 1.0),
+        (_MEMORY, host.get("memory", "").partition(" ")[0], 0.9),  # what the kernel leaves to firmware is not in it
+    ):
+        first = form.search(text)  # a kernel that another one boots in the same host has less
+        if size.isdecimal() and first and not low <= int(first[1]) / unit / max(1, int(size)) <= 1.0:
+            return f"it has {first[1]} {seen}, and the record's host {size} {stated}"
     if "command line" in host and host["command line"] not in _COMMAND.findall(text):
         return "no boot in it has the command line that the record names"
     return ""
@@ -296,7 +360,7 @@ def reach(probe: dict[str, Any], mode: str) -> str:
             flags = match[5].split()
             right &= [name in flags for name in ("rd", "wr", "ex")] == [letter != "-" for letter in match[4]]
         elif match := _KVM.fullmatch(text):
-            right, kvm = True, dict(re.findall(r"([a-z_]+): ([0-9]+)", match[1]))
+            right, kvm = True, match
         else:
             right = kind_met([text]) != ""
             if (text == _CAME and not probe["data"].strip("0")) or (_BYTES in text and not probe["data"]):
@@ -313,7 +377,11 @@ def reach(probe: dict[str, Any], mode: str) -> str:
     if probe.get("facts"):
         return f"it has the fact {legible(probe['facts'][0], 80)!r}, which no probe has"
     if kvm is not None and flags is not None:
-        protected, private = kvm.get("enabled") == "1", "kp" in flags
+        protected, private = kvm["enabled"] == "1", "kp" in flags
         if (protected, private) != (probe["state"] != "plain", probe["state"] == "private"):
             return f"the host's kernel does not have it as {probe['state']}"
+        if protected is (int(kvm["private"]) == 0):
+            return f"its guest has {kvm['private']} private pages to KVM"
+    if (probe["signal"] in _OF_ADDRESSES) is not (probe.get("si_addr") is not None):
+        return f"it ended by {probe['signal'] or 'no signal'}, and its si_addr is {probe.get('si_addr') or 'not told'}"
     return ""

@@ -49,6 +49,15 @@ _DRIVERS = {
     "userfaultfd": "CONFIG_USERFAULTFD",
 }
 """What a device below /dev is of (Linux: virt/kvm, drivers/vhost, drivers/vfio, drivers/iommu/iommufd, mm)."""
+_LAYERS = {
+    "debug": "CONFIG_PROVE_LOCKING",
+    "intel": "CONFIG_KVM_INTEL",
+    "numa": "CONFIG_NUMA_BALANCING",
+    "remote": "CONFIG_NETCONSOLE",
+    "selftests": "CONFIG_GUP_TEST",
+    "virtme": "CONFIG_NET_9P",
+}
+"""An option that a kernel of each layer has; that of coverage has none of its own."""
 _INSIDE = {"guest/initramfs": "guest image", "programs/sealproof": "programs"}
 _HEADING = re.compile(r"^# Linux/\S+ (\S+) Kernel Configuration$", re.MULTILINE)
 _OPTION = re.compile(r"^(?:(CONFIG_\w+)=|# (CONFIG_\w+) is not set$)", re.MULTILINE)
@@ -191,6 +200,9 @@ def _devices(tree: Tree, host: dict[str, Any]) -> Iterator[str]:
     for device, option in _DRIVERS.items():
         if device in there and option not in drivers:
             yield f"record.json: its host has /dev/{device}, and its kernel no {option}"
+    for layer in str(host.get("kernel's layers", "none")).split(", "):
+        if layer in _LAYERS and _LAYERS[layer] not in drivers:
+            yield f"record.json: its kernel has the layer {layer}, and no {_LAYERS[layer]}"
     if _VFIO not in there and _DRIVERS[_VFIO] in built and "CONFIG_VFIO_CONTAINER is not set" not in text:
         yield f"record.json: its host has no /dev/{_VFIO}, and its kernel brings it ({_DRIVERS[_VFIO]}=y)"
 

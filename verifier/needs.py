@@ -38,7 +38,7 @@ class Variant:
     """One way in which a claim's evidence is as it must be.
 
     :ivar sentence: what it claims. :ivar call: of its probe; empty: it is told by checks.
-    :ivar met: what its probe says that it met at its page; empty: that needs no word.
+    :ivar met: what its probe says that it met at its page; empty: the contract does not say.
     :ivar protected: whether they are of a protected guest. :ivar files: names.
     :ivar checks: name and expectation, by role. :ivar vendor: whose processors it is for; empty: those of any other.
     """
@@ -138,10 +138,9 @@ def _row_fault(variant: Variant, row: dict[str, Any]) -> str:
         return f"it claims {legible(row['sentence'], 90)!r}, and the contract {variant.sentence!r}"
     if row["protected"] != variant.protected:
         return f"it says of its guest's protection {row['protected']}, and the contract {variant.protected}"
-    for probe in row.get("runs", ()):
+    for probe in row.get("runs", ()) if variant.met else ():
         if (kind := bounds.kind_met(probe["reach"])) != variant.met:
-            met = kind or "not told"
-            return f"what its probe met at the page is {met}, and the contract says {variant.met or 'nothing'}"
+            return f"what its probe met at the page is {kind or 'not told'}, and the contract says {variant.met}"
     return ""
 
 

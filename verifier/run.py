@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from verifier import bounds, identity, judge, leaks, needs, rows, sweeps
+from verifier import beside, bounds, identity, judge, leaks, needs, rows, sweeps
 from verifier import contract as contracts
 from verifier.contract import Claim
 from verifier.judge import CheckResult, Probe
@@ -123,6 +123,7 @@ _TOLD = ("/protected.txt", "/holders.txt")
 _TRACER = "# tracer: "  # how a trace of the kernel's begins, which tells of no moment
 _ANOTHER = "another-"
 """What the name of a guest begins with that a claim starts beside one of the host's, as large as that one or larger."""
+_FIRMWARE = 4 << 20  # bytes at most that a guest has beside its memory (OVMF's, the largest)
 _HOLDERS = re.compile(r"^\w+: \d+ (private|other) pages$")
 _MAPPED = re.compile(r"frames hold the content, +(\d+) mapped by the kernel, +(\d+) by a process")
 _PAGES_TOLD = re.compile(r"^ *\S+ s: +[1-9]\d* frames hold the content,|^\w+: [1-9]\d* private pages$", re.MULTILINE)
@@ -238,6 +239,7 @@ def derive(tree: Tree) -> Run:
     run.faults += bounds.record(run.record)
     if run.ended:
         run.faults += [*identity.record_faults(run.record), *identity.list_faults(tree, run.record)]
+        run.faults += beside.host_faults(tree, run.record["host"], emulated=run.record["tier"] == "emulated")
     host = rows.facts(run.record)
     for name, claim in run.claims.items():
         row = run.rows.get(name)
@@ -246,6 +248,7 @@ def derive(tree: Tree) -> Run:
     _strays(run)
     _one_after_the_other(run)
     _once(run)
+    _all_told(run)
     _check_plan(run)
     return run
 
@@ -262,6 +265,24 @@ def _once(run: Run) -> None:
             # A probe that moves a page leaves its frame to others.
             if any(_in_one_frame(row, other) for other in each[:number]):
                 run.faults.append(f"{name}: at {row.hpa:#x} one frame of the host holds two pages")
+
+
+def _all_told(run: Run) -> None:
+    """A page that was planted for a probe is told, or another try of it would not be; each process is one guest's."""
+    processes: dict[tuple[str, str], str] = {}
+    for name, row in run.rows.items():
+        told = {str(probe["aim"]["commitment"]): probe for probe in row["runs"] if isinstance(probe.get("aim"), dict)}
+        kinds = {(probe["page"], probe["state"]) for probe in told.values()}
+        for (claim, commitment), planted in run.planted.items():
+            if claim == name and commitment not in told and (planted[0]["page"], planted[0]["state"]) in kinds:
+                page = f"{planted[0]['page']} page ({planted[0]['state']})"
+                run.faults.append(f"{name}: a second {page} was planted, and nothing is told of it")
+        for probe in told.values():
+            for pid in bounds.processes(probe["reach"]):
+                at, guest = (str(probe["aim"]["host"]), pid), str(probe["aim"]["guest"])
+                if processes.setdefault(at, guest) != guest:
+                    run.faults.append(f"{name}: the process {pid} is the QEMU of {processes[at]} and of {guest}")
+                    return
 
 
 def _in_one_frame(probe: Probe, other: Probe) -> bool:
@@ -684,7 +705,7 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], entry: dict[str, A
         raise UnsoundError(f"{place}: the journal does not say that it was planted for this claim before the probe")
     if not planted <= over <= row["_time"] + 1:
         raise UnsoundError(f"{place}: the probe did not end between planting the page and judging the claim")
-    if fault := bounds.reach(entry, run.mode):
+    if fault := bounds.reach(entry, run.mode) or bounds.place(run.record["host"], aim):
         raise UnsoundError(f"{place}: {fault}")
     leaked = leaks.count_leaked(canary, data, cuts)
     if (entry["got"], entry["leaked"], entry["head"]) != (len(data), leaked, data[:64].hex() if leaked else ""):
@@ -832,20 +853,25 @@ def _sweeps(run: Run, claim: Claim) -> str:
 
 
 def _small(run: Run, guest: str, sweep: Sweep) -> str:
-    """Whether a sweep is of less memory than the record says that the guest has; empty if it is not."""
-    of = guest.removeprefix(_ANOTHER)
-    size = re.search(rf"(?:^|, ){re.escape(of)} \((\d+) MiB\)", str(run.record["host"].get("guests", "")))
-    if size is None and "guests" in run.record["host"]:
-        return f"the sweep is of guest {legible(guest, 40)}, which the host has not"
-    pages = int(size[1]) << 8 if size else 0
-    if len(sweep.fates) < pages:
-        return f"the sweep is of {len(sweep.fates)} pages, and guest {legible(guest, 40)} has {pages}"
+    """Whether a sweep is of another size than the record says that the guest has; empty if it is not.
+
+    One that a claim starts may have more.
+    """
+    sizes = bounds.guest_sizes(run.record["host"])
+    size = sizes.get(guest.removeprefix(_ANOTHER))
+    if size is None:
+        return f"the sweep is of guest {legible(guest, 40)}, which the host has not" if sizes else ""
+    most = size + _FIRMWARE if guest in sizes else len(sweep.fates) * contracts.PAGE
+    if not size <= len(sweep.fates) * contracts.PAGE <= most:
+        return f"the sweep is of {len(sweep.fates)} pages, and guest {legible(guest, 40)} has {size // contracts.PAGE}"
     return ""
 
 
 def _moments(run: Run, claim: Claim) -> str:
     """Whether texts that tell where a protected guest's private content was mapped name anybody but the guest."""
     for name in run.rows[claim.id]["evidence"]:
+        if run.mode != "plain" and (fault := beside.text_fault(run.tree, name)):
+            raise UnsoundError(fault)
         if not name.endswith(_TOLD) or run.mode == "plain":
             continue
         mine, text = True, run.tree.read(name).decode("utf-8", "replace")

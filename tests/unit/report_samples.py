@@ -286,7 +286,8 @@ class Story:
             canary, page, state, host=self._host, guest=guest, addresses=(gpa, hva, hpa),
             mapping=(0x7F0000000000, 0x7F0010000000),
         )  # fmt: skip
-        outcome = claim.outcome(state)
+        outcome, pid = claim.outcome(state), 104 if state is State.PLAIN else 103
+        protected = state is not State.PLAIN
         facts: dict[str, Any] = {
             "page": page,
             "state": state,
@@ -294,9 +295,9 @@ class Story:
             "canary": canary,
             "reach": (
                 f"guest {guest} holds it at guest-physical {gpa:#x}, before the probe and after",
-                f"its QEMU (pid 103) has this page at {hva:#x}, host-physical {hpa:#x}",
-                f"/proc/103/smaps: 7f0000000000-7f0010000000 rw-p 00000000 00:00 0 ; VmFlags: rd wr{FLAGS[state]} ",
-                f"KVM of the guest's protection: enabled: {int(state is not State.PLAIN)} private_pages: 4096",
+                f"its QEMU (pid {pid}) has this page at {hva:#x}, host-physical {hpa:#x}",
+                f"/proc/{pid}/smaps: 7f0000000000-7f0010000000 rw-p 00000000 00:00 0 ; VmFlags: rd wr{FLAGS[state]} ",
+                f"KVM of the guest's protection: enabled: {int(protected)} private_pages: {4096 * protected}",
             ),
             "aim": aim,
             **_as_contracted(outcome, canary_of(key)),

@@ -142,10 +142,12 @@ class Told:
             mapping=at.mapping,
         )
         flag = " kp" if observation.state is State.PRIVATE else ""
+        protected = observation.state is not State.PLAIN
+        pid = 103 if protected else 104
         reach = (
             f"guest {at.guest} holds it at guest-physical {at.gpa:#x}, before the probe and after",
-            f"its QEMU (pid 103) has this page at {at.hva:#x}, host-physical {at.hpa:#x}",
-            f"/proc/103/smaps: {at.mapping[0]:x}-{at.mapping[1]:x} rw-p 0 00:00 0 ; VmFlags: rd wr{flag} ",
-            f"KVM of the guest's protection: enabled: {int(observation.state is not State.PLAIN)}",
+            f"its QEMU (pid {pid}) has this page at {at.hva:#x}, host-physical {at.hpa:#x}",
+            f"/proc/{pid}/smaps: {at.mapping[0]:x}-{at.mapping[1]:x} rw-p 0 00:00 0 ; VmFlags: rd wr{flag} ",
+            f"KVM of the guest's protection: enabled: {int(protected)} private_pages: {4096 * protected}",
         )
         return dataclasses.replace(observation, aim=aim, seen=time.time(), reach=reach)

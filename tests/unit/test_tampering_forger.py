@@ -172,7 +172,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "reach_with_two_words_of_kvm": (ANEW, every_place(lambda content: [*content, KVM]), "how KVM protects its guest"),
     "reach_without_protection": (
         ANEW,
-        every_place(lambda content: [*content[:3], "KVM of the guest's protection:"]),
+        every_place(lambda content: [*content[:3], "KVM of the guest's protection: enabled: 0 private_pages: 0"]),
         "the host's kernel does not have it as private",
     ),
     "a_sweep_of_read_only_memory": (

@@ -252,11 +252,7 @@ HONEST: dict[str, Edit] = {
             "a_series": "--series /srv/a-series",
         }.items()
     },
-    "what_real_machines_and_kept_hosts_leave": both(
-        write_file("hosts/console.log", "x"),
-        write_file("hosts/console.log.stderr", "x"),
-        write_file("hosts/kept.json", "{}"),
-    ),
+    "what_kept_hosts_leave": write_file("hosts/kept.json", "{}"),
     "a_trace_of_the_kernel": keep_file(ORACLE, "protected.txt", "# tracer: nop\n#\n"),
     "a_host_that_says_what_it_is": of_host(kind="emulated (QEMU TCG, SVM, nested paging)"),
     "a_command_with_options": of_command("pytest tests_e2e --mode plain --mode protected -p no:cacheprovider -rA"),
