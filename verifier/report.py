@@ -33,9 +33,11 @@ _FILES = {
 _FOLDERS = {"contract", "evidence", "hosts", "identity"}
 _OF_HOSTS = re.compile(
     r"hosts/(?:host-[1-9][0-9]{0,5}/(?:console\.(?:log|times)|qmp\.jsonl|(?:qemu|bochs)\.log|bochsrc|debugger\.rc"
-    r"|slirp\.conf)|console\.log(?:\.stderr)?|kept\.json)"
+    r"|slirp\.conf)|console\.log(?:\.stderr)?|kept\.json|traceback\.txt)"
 )
-"""What hosts leave: emulated ones a folder each, a real machine its console, hosts that are kept a list of them."""
+"""What hosts leave: emulated ones a folder each, a real machine its console, hosts that are kept a list of them.
+
+A set-up that fails leaves its traceback there."""
 _PART = re.compile(r"^parts/[^/]+/")
 _PLAIN = re.compile(r"(?:/bochsrc|\.(?:rc|conf|log|txt|times|stderr|jsonl?|toml|sha256|config|diff|patch))$")
 """Files in folders: texts, which no browser takes for a page, a picture or a program."""

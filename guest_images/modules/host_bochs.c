@@ -27,6 +27,7 @@
  * cleared; not where STI or MOV SS blocks, where TF demands it ("Checks on Guest
  * Non-Register State").
  */
+#include <asm/debugreg.h>
 #include <linux/kprobes.h>
 #include <linux/kvm_host.h>
 #include <linux/limits.h>
@@ -74,9 +75,9 @@ static int has_left_guest(struct kprobe *probe, struct pt_regs *regs)
 
 	if (reason == EXIT_REASON_PREEMPTION_TIMER)
 		vcpu->arch.at_instruction_boundary = true;
-	if (traps & DR6_BS && reason != EXIT_REASON_MONITOR_TRAP_FLAG &&
+	if (traps & DR_STEP && reason != EXIT_REASON_MONITOR_TRAP_FLAG &&
 	    !(read_field(GUEST_INTERRUPTIBILITY_INFO) & (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)))
-		write_field(GUEST_PENDING_DBG_EXCEPTIONS, traps & ~DR6_BS);
+		write_field(GUEST_PENDING_DBG_EXCEPTIONS, traps & ~DR_STEP);
 	return 0;
 }
 

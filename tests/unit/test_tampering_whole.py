@@ -253,6 +253,7 @@ HONEST: dict[str, Edit] = {
         }.items()
     },
     "what_kept_hosts_leave": write_file("hosts/kept.json", "{}"),
+    "what_a_set_up_that_fails_leaves": write_file("hosts/traceback.txt", "Traceback (most recent call last):\n"),
     "a_trace_of_the_kernel": keep_file(ORACLE, "protected.txt", "# tracer: nop\n#\n"),
     "a_host_that_says_what_it_is": of_host(kind="emulated (QEMU TCG, SVM, nested paging)"),
     "a_command_with_options": of_command("pytest tests_e2e --mode plain --mode protected -p no:cacheprovider -rA"),
