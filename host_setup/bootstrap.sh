@@ -190,8 +190,10 @@ packages)
     install_packages
     ;;
 *)
+    # shellcheck disable=SC3045  # dash knows soft and hard limits, as bash does
     files=$(ulimit -S -n)
     [ "$files" = unlimited ] || [ "$files" -ge "$FILES" ] || {
+        # shellcheck disable=SC3045
         ulimit -S -n "$(ulimit -H -n)" # or this shell may be unable even to redirect what it says
         die "$files files may be open at a time, and $FILES are needed" "ulimit -n $FILES"
     }

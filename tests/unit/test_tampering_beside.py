@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.unit.test_tampering import Edit, both, change_seen, check, remake_or_seal, saying
-from tests.unit.test_tampering_kinds import HEALTH, LOG, ORACLE, ends, events, keep_file, of_host, of_json, put
+from tests.unit.test_tampering_kinds import HEALTH, LOG, ORACLE, ends, events, keep_file, of_host, of_json, write_file
 from tests.unit.test_tampering_needs import READS
 from verifier import beside, bounds
 from verifier import run as runs
@@ -61,7 +61,7 @@ def plant_again(rows: list[dict[str, Any]]) -> None:
 
 
 def transcript(*rows: object) -> Edit:
-    return put(QMP, "".join(f"{json.dumps(row)}\n" for row in rows))
+    return write_file(QMP, "".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 ATTEMPTS: dict[str, tuple[Edit, str]] = {
@@ -136,25 +136,31 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         "a second user page (private) was planted, and nothing is told of it",
     ),
     "a_host_that_is_missing": (
-        both(put(CONSOLE, "x\n"), put("hosts/host-3/console.log", "x\n")),
+        both(write_file(CONSOLE, "x\n"), write_file("hosts/host-3/console.log", "x\n")),
         "hosts/host-2 is missing: each host that was started leaves one",
     ),
-    "a_console_of_a_real_machine": (put("hosts/console.log", "x\n"), "is of a real machine, and the host is none"),
-    "a_file_of_another_emulator": (put("hosts/host-1/bochsrc", "x\n"), "is of another emulator than the record's"),
+    "a_console_of_a_real_machine": (
+        write_file("hosts/console.log", "x\n"),
+        "is of a real machine, and the host is none",
+    ),
+    "a_file_of_another_emulator": (
+        write_file("hosts/host-1/bochsrc", "x\n"),
+        "is of another emulator than the record's",
+    ),
     "a_word_in_a_transcript": (transcript({**COMMAND, "certified": True}), "which is no command of a run"),
     "a_command_that_no_run_gives": (transcript({**COMMAND, "execute": "certify"}), "which is no command of a run"),
     "a_reply_that_is_a_sentence": (transcript({**COMMAND, "reply": "Certified."}), "which is no command of a run"),
-    "a_transcript_that_is_none": (put(QMP, "Certified.\n"), "is not valid JSON"),
+    "a_transcript_that_is_none": (write_file(QMP, "Certified.\n"), "is not valid JSON"),
     "a_host_of_another_size_to_qemu": (
         both(of_host(memory="1536 MiB"), transcript(COMMAND, SIZE)),
         "its host has 1342177280 bytes, and to the record 1536 MiB",
     ),
     "times_of_no_console": (
-        both(put(CONSOLE, "x\n"), put(TIMES, "Certified.\n")),
+        both(write_file(CONSOLE, "x\n"), write_file(TIMES, "Certified.\n")),
         "has a line that is not a time and a number of bytes",
     ),
     "a_console_that_was_cut": (
-        both(put(CONSOLE, "x\n"), put(TIMES, "1796064625.648 171\n")),
+        both(write_file(CONSOLE, "x\n"), write_file(TIMES, "1796064625.648 171\n")),
         "tells of 171 bytes, and hosts/host-1/console.log has 2",
     ),
     "a_word_of_praise_in_a_text": (
@@ -180,8 +186,8 @@ def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[
 def test_what_hosts_and_texts_say_is_taken_as_it_is(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both(
         of_host(memory="1280 MiB", cpus="3"),
-        put(CONSOLE, "x\n"),
-        put(TIMES, "1796064625.648 2\n"),
+        write_file(CONSOLE, "x\n"),
+        write_file(TIMES, "1796064625.648 2\n"),
         transcript(
             *(COMMAND, SIZE, {**COMMAND, "reply": {"error": "no"}}),
             {**COMMAND, "execute": "human-monitor-command", "reply": "info\r\n"},
