@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Attempts as in ``test_tampering``, beside the observations; each said PROTECTED once: hosts' files, sizes, places."""
+"""Attempts as in ``test_tampering``, beside the observations: hosts' files, sizes, places."""
 
 from __future__ import annotations
 
