@@ -17,6 +17,7 @@
 #include <linux/set_memory.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 
 #include "sealproof_uapi.h"
 #include "share_content.h"
@@ -28,11 +29,17 @@ struct slot {
 	bool shared;
 };
 
+/* A block that was free, of which every other run of pages is shared. */
+struct block {
+	unsigned long pages;	/* its address; 0: there is none */
+	void *shared;		/* the pages that are, in the vmalloc area: one after the other there alone */
+};
+
 /* What one open file has. */
 struct canaries {
 	struct mutex lock;	/* of all slots */
 	struct slot slots[SEALPROOF_CANARY_SLOTS];
-	unsigned long free[SEALPROOF_FREE_BLOCKS];	/* blocks that were free, and are shared; addresses, 0: none */
+	struct block free[SEALPROOF_FREE_BLOCKS];
 };
 
 static unsigned long approach(const struct slot *slot)
@@ -188,19 +195,35 @@ static long hypercall(void __user *arg)
 	return copy_to_user(arg, &request, sizeof(request)) ? -EFAULT : 0;
 }
 
+/*
+ * Every other run of a block's pages, as one buffer: what lies between them is nobody's to see, though a kernel that
+ * takes the buffer for one in its direct map shares that.
+ */
+static void *map_runs(unsigned long block)
+{
+	struct page *pages[SEALPROOF_FREE_SHARED];
+
+	for (int i = 0; i < SEALPROOF_FREE_SHARED; i++)
+		pages[i] = virt_to_page((void *)block) + i + i / SEALPROOF_FREE_RUN * SEALPROOF_FREE_RUN;
+	return vmap(pages, SEALPROOF_FREE_SHARED, VM_MAP, PAGE_KERNEL);
+}
+
 /* Nobody writes there: what others have left in it is what the host sees, if the kernel does not clear it. */
 static int share_free(struct canaries *canaries)
 {
 	for (int i = 0; i < SEALPROOF_FREE_BLOCKS; i++) {
-		unsigned long *const block = &canaries->free[i];
+		struct block *const block = &canaries->free[i];
 		int err;
 
-		if (*block)
+		if (block->pages)
 			return -EBUSY;
-		*block = __get_free_pages(GFP_KERNEL, SEALPROOF_FREE_ORDER);
-		if (!*block)
+		block->pages = __get_free_pages(GFP_KERNEL, SEALPROOF_FREE_ORDER);
+		if (!block->pages)
 			return -ENOMEM;
-		err = set_memory_decrypted(*block, 1 << SEALPROOF_FREE_ORDER);
+		block->shared = map_runs(block->pages);
+		if (!block->shared)
+			return -ENOMEM;
+		err = set_memory_decrypted((unsigned long)block->shared, SEALPROOF_FREE_SHARED);
 		if (err)
 			return err;
 	}
@@ -210,14 +233,14 @@ static int share_free(struct canaries *canaries)
 static int take_back_ends(struct canaries *canaries)
 {
 	for (int i = 0; i < SEALPROOF_FREE_BLOCKS; i++) {
-		const unsigned long block = canaries->free[i];
+		const unsigned long shared = (unsigned long)canaries->free[i].shared;
 		int err;
 
-		if (!block)
+		if (!shared)
 			return -ENOENT;
-		err = set_memory_encrypted(block, 1);
+		err = set_memory_encrypted(shared, 1);
 		if (!err)
-			err = set_memory_encrypted(block + (PAGE_SIZE << SEALPROOF_FREE_ORDER) - PAGE_SIZE, 1);
+			err = set_memory_encrypted(shared + (SEALPROOF_FREE_SHARED - 1) * PAGE_SIZE, 1);
 		if (err)
 			return err;
 	}
@@ -227,12 +250,14 @@ static int take_back_ends(struct canaries *canaries)
 static void give_back_free(struct canaries *canaries)
 {
 	for (int i = 0; i < SEALPROOF_FREE_BLOCKS; i++) {
-		if (!canaries->free[i])
-			continue;
-		if (set_memory_encrypted(canaries->free[i], 1 << SEALPROOF_FREE_ORDER))
+		const struct block *const block = &canaries->free[i];
+
+		if (block->shared && set_memory_encrypted((unsigned long)block->shared, SEALPROOF_FREE_SHARED)) {
 			pr_err("pages stay shared\n");	/* and are lost until the guest ends */
-		else
-			free_pages(canaries->free[i], SEALPROOF_FREE_ORDER);
+			continue;
+		}
+		vunmap(block->shared);
+		free_pages(block->pages, SEALPROOF_FREE_ORDER);
 	}
 }
 

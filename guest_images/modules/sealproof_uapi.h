@@ -72,15 +72,17 @@ struct sealproof_hypercall {
 #define SEALPROOF_HYPERCALL	_IOWR('S', 0x06, struct sealproof_hypercall)	/* 0xc0205306 */
 
 /*
- * Share free memory as it is, as for a device that has yet to write there: SEALPROOF_FREE_BLOCKS blocks of
- * 1 << SEALPROOF_FREE_ORDER pages, for as long as the file is open. No argument. -EBUSY the second time, else the errno
- * that sharing met.
+ * Share free memory as it is, as for a device that has yet to write there: of SEALPROOF_FREE_BLOCKS blocks of
+ * 1 << SEALPROOF_FREE_ORDER pages every other run of SEALPROOF_FREE_RUN, as one buffer in the vmalloc area, for as long
+ * as the file is open. No argument. -EBUSY the second time, else the errno that sharing met.
  */
 #define SEALPROOF_SHARE_FREE	_IO('S', 0x07)	/* 0x5307 */
 #define SEALPROOF_FREE_BLOCKS	64
-#define SEALPROOF_FREE_ORDER	4
+#define SEALPROOF_FREE_ORDER	5
+#define SEALPROOF_FREE_SHARED	16	/* pages of a block */
+#define SEALPROOF_FREE_RUN	8
 /*
- * Take back the two ends of each of these blocks, its first and its last page. No argument. -ENOENT when they are not
+ * Take back the two ends of each of these buffers, its first and its last page. No argument. -ENOENT when they are not
  * shared, else the errno that it met.
  */
 #define SEALPROOF_TAKE_BACK_ENDS	_IO('S', 0x08)	/* 0x5308 */

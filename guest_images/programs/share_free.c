@@ -4,7 +4,7 @@
  *
  * usage: share_free [SECONDS [PARTS]]       600 by default; then it ends, and the memory is taken back
  *
- * With PARTS, which is not 0, it takes the first and the last page of each block back at once.
+ * With PARTS, which is not 0, it takes the first and the last page of each buffer back at once.
  *
  * Needs the module guest_canary. In a guest that is not protected there is nothing to share: it has the memory all the same.
  */
@@ -16,13 +16,13 @@
 #include "../modules/sealproof_uapi.h"
 #include "lib/check.h"
 
-#define ENDS 2	/* pages of a block that SEALPROOF_TAKE_BACK_ENDS takes back */
+#define ENDS 2	/* pages of a buffer that SEALPROOF_TAKE_BACK_ENDS takes back */
 
 int main(int argc, char **argv)
 {
 	const uint64_t seconds = number_argument(argc, argv, 1, 600);
 	const bool parts = number_argument(argc, argv, 2, 0);
-	const unsigned int pages = (1 << SEALPROOF_FREE_ORDER) - (parts ? ENDS : 0);
+	const unsigned int pages = SEALPROOF_FREE_SHARED - (parts ? ENDS : 0);
 	const int fd = open("/dev/" SEALPROOF_CANARY_NAME, O_RDWR | O_CLOEXEC);
 
 	if (fd < 0 || ioctl(fd, SEALPROOF_SHARE_FREE))
