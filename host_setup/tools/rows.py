@@ -40,7 +40,7 @@ PARAMETERS = ("ept", "unrestricted_guest")
 ROW = 40.0  # seconds; tiny_vm itself gives up after 20
 SECONDS = {"comes-back": 900.0}  # runs all the others
 VMX_ROWS = ("nested-vmx", "nested-vmx-shadow")
-SVM_ROWS = ("nested", "nested-tables", "nested-shares", "fail-nested", "traced", "neighbour")
+SVM_ROWS = ("nested", "nested-tables", "nested-again", "nested-shares", "fail-nested", "traced", "neighbour")
 BESIDE_ROWS = ("ended", "kept-register", "backtrace", "refused-moved", "refused-beside")
 """In which two threads must run at the same time."""
 

@@ -52,8 +52,13 @@ def test_direct_map_of_the_host_is_whole_when_a_guest_has_gone(trial: Trial, hos
 
 
 def test_private_memory_comes_back_when_its_vm_has_ended(trial: Trial, host: Host, pool: HostPool) -> None:
-    """When a VM for each row of tiny_vm has ended, as many of the host's pages are out of its direct map as before."""
+    """When a VM for each row of tiny_vm has ended, none of the host's pages is held, nor out of its direct map."""
     tiny_vm_works(trial, host, "comes-back", on=pool.shared_with_cmdline(""), ways=["private"], seconds=ALL_ROWS)
+
+
+def test_nested_guest_costs_the_host_no_memory(trial: Trial, host: Host, pool: HostPool) -> None:
+    """However often a guest runs a nested one, the host has as much memory left as before."""
+    tiny_vm_works(trial, host, "nested-again", on=pool.shared_with_cmdline(""), ways=["private"])
 
 
 def _look(host: Host, spec: GuestSpec) -> list[Check]:

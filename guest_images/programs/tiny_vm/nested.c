@@ -5,6 +5,9 @@
  */
 #include "nested.h"
 
+#define AGAIN 2048u		/* runs of the nested guest, for each of which KVM copies two pages */
+#define A_FEW_KIB 4096u		/* that come and go on a host */
+#define COUNT_KIB 0xa000	/* what the host side is asked */
 #define EXIT_MSR 0x7c
 #define EXIT_NESTED_FAULT 0x400
 #define MSR_EFER 0xc0000080
@@ -174,8 +177,44 @@ static GUEST void run_nested_guest_with_tables(void)
 	     table(NESTED_ENTRIES)[(data - base) / PAGE] & (ACCESSED | DIRTY));
 }
 
+/* Runs the nested guest up to its first exit, again and again. What KVM takes for that, the host has back. */
+static GUEST void nested_guest_costs_no_memory(void)
+{
+	uint64_t run = 0, before, after;
+
+	prepare_nested();
+	run_on(0);	/* what KVM keeps for the next time it has then */
+	before = service(COUNT_KIB);
+	for (unsigned int i = 0; i < AGAIN; i++) {
+		*in_control(VM_RIP) = (uint64_t)nested_code;
+		run += run_on(0) == 0xda7a;
+	}
+	after = service(COUNT_KIB);
+	tell("runs of the nested guest", AGAIN, run);
+	tell("KiB that the host has less, above a few", 0, before > after + A_FEW_KIB ? before - after : 0);
+}
+
+/* What the host can give whoever asks for memory. */
+static uint64_t available_kib(struct vm *vm, uint32_t what)
+{
+	FILE *const file = fopen("/proc/meminfo", "re");
+	unsigned long kib = 0;
+	char line[128];
+
+	(void)vm;
+	(void)what;
+	while (file && fgets(line, sizeof(line), file) && sscanf(line, "MemAvailable: %lu", &kib) != 1)
+		;
+	if (!kib)
+		cannot("read how much memory is available");
+	fclose(file);
+	return kib;
+}
+
 const struct row nested_rows[] = {
 	{ "nested", run_nested_guest, .operands = operands, .pages = NESTED_STACK + 1 },
 	{ "nested-tables", run_nested_guest_with_tables, .operands = operands, .pages = NESTED_STACK + 1 },
+	{ "nested-again", nested_guest_costs_no_memory, .operands = operands, .pages = NESTED_STACK + 1,
+	  .serve = available_kib },
 	{ .name = NULL },
 };
