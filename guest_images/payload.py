@@ -24,7 +24,7 @@ from guest_images.rootfs import RootFs
 
 RECIPE = PROJECT / "guest_images"
 HOST_FILES = {"init": 0o755, "furnish": 0o644, "inittab": 0o644, "services": 0o755, "sshd_config": 0o600}
-HOST_MODULES = ("host_attack.ko", "host_bochs.ko", "host_exits.ko", "host_oracle.ko", "host_tcg.ko")
+HOST_MODULES = ("host_attack.ko", "host_bochs.ko", "host_exits.ko", "host_older.ko", "host_oracle.ko", "host_tcg.ko")
 LIST, MODULES_LIST = "payload.sha256", "modules.sha256"
 """Beside the image: what its files are, and what all modules are, as ``sha256sum`` lists them."""
 GUEST_IMAGE, PROGRAM_FILE = "guest/initramfs", f"programs/{PROGRAM}"

@@ -46,6 +46,7 @@ def parts(tmp_path: Path) -> Parts:
         "modules/host_attack.ko": b"attack",
         "modules/host_bochs.ko": b"bochs",
         "modules/host_exits.ko": b"exits",
+        "modules/host_older.ko": b"older",
         "modules/host_oracle.ko": b"oracle",
         "modules/host_tcg.ko": b"tcg",
         "modules/guest_canary.ko": b"canary",
@@ -164,4 +165,4 @@ def test_what_it_holds_is_listed_beside_it(parts: Parts) -> None:
     assert "  programs/nonce\n" in listed
     modules = (payload.image.parent / MODULES_LIST).read_text().splitlines()
     assert f"{hashlib.sha256(b'canary').hexdigest()}  guest_canary.ko" in modules
-    assert len(modules) == 7
+    assert len(modules) == 8

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,6 +32,8 @@ REFUSED = "memory is not protected from the host: "
 INSISTING = "kvm_protected_mem=require"
 INSISTS = f"kvm-guest: {INSISTING}, but "
 WHY_NOT = "the host cannot protect the kind of memory that it gave us"
+NO_REGISTERS = "the host cannot protect the registers"
+HOST_OLDER = "/payload/modules/host_older.ko"
 
 
 def test_guest_with_pci_express_works(trial: Trial, host: Host, pool: HostPool) -> None:
@@ -127,14 +130,40 @@ def test_guest_that_insists_stops_where_its_host_has_no_memory(trial: Trial, hos
     _stops(trial, host, pool, insisting, f"{INSISTS}the host has no private memory behind RAM at {NOWHERE:#018x}")
 
 
+def test_guest_that_insists_stops_where_its_registers_are_refused(trial: Trial, host: Host, pool: HostPool) -> None:
+    """Nor with private memory alone, on a host that does not know private registers."""
+
+    def insisting(spec: GuestSpec) -> GuestSpec:
+        return replace(spec, cmdline=INSISTING)
+
+    words = f"{INSISTS}memory is not protected from the host: {NO_REGISTERS}"
+    _stops(trial, host, pool, insisting, words, prepare=_forget_registers)
+
+
+def _forget_registers(host: Host) -> None:
+    """Have a host's KVM know no private registers (guest_images/modules/host_older.c)."""
+    host.ssh.run(["insmod", HOST_OLDER], seconds=20).require()
+
+
 def _stops(
-    trial: Trial, host: Host, pool: HostPool, insisting: Callable[[GuestSpec], GuestSpec], last_words: str
+    trial: Trial,
+    host: Host,
+    pool: HostPool,
+    insisting: Callable[[GuestSpec], GuestSpec],
+    last_words: str,
+    prepare: Callable[[Host], object] = lambda _: None,
 ) -> None:
-    """Have it judged whether a guest of that shape stops, with these words; without protection it just works."""
+    """Have it judged whether a guest of that shape stops, with these words; without protection it just works.
+
+    :param prepare: does it to the guest's host, a pristine one.
+    """
     if host.plain_guest is None:
         in_shape(trial, host, pool, insisting)  # its kernel knows of no protection
         return
-    with pool.fresh() as fresh, fresh.extra_guest(beside(insisting(PROTECTED))) as guest:
+    with contextlib.ExitStack() as ends:
+        fresh = ends.enter_context(pool.fresh())
+        prepare(fresh)
+        guest = ends.enter_context(fresh.extra_guest(beside(insisting(PROTECTED))))
         guest.may_end()
         watch = Watch(fresh, guest, from_start=True)
         purpose = f"guest {guest.spec.name} to stop, or to come up"
