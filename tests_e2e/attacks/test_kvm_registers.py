@@ -18,8 +18,9 @@ from signoff.observation import Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
 from tests_e2e.support.direct_map import GUEST_PAGE_OFFSET
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import attempt, on_each, result_of
 from tests_e2e.support.gdb import Gdb
+from tests_e2e.support.kprobes import Event, events
 from tests_e2e.support.kvm import (
     EVENTS_BYTES,
     KVM_EXIT_DEBUG,
@@ -49,7 +50,7 @@ from tests_e2e.support.registers import (
     look_checks,
     user_canary,
 )
-from tests_e2e.support.tiny_vm import tiny_vm_works
+from tests_e2e.support.tiny_vm import run, tiny_vm_works
 
 OURS = bytes(range(1, 65)), bytes(range(256))  # what QEMU puts into r8 to r15, into xmm0 to xmm15
 MSR_LSTAR, MSR_GS_BASE, MSR_KERNEL_GS_BASE = 0xC0000082, 0xC0000101, 0xC0000102
@@ -61,6 +62,7 @@ MSI, INIT_FOR_FIRST = struct.Struct("<QII16x"), (0xFEE00000, 0x4500, 0)
 RESET_RIP, NMI_PENDING_AT, SMI_PENDING_AT = 0xFFF0, 13, 25  # the latter two in struct kvm_vcpu_events
 LOADED = 16  # bytes that LOAD_16 loads
 GDB_PORT, SECONDS = 1234, 10.0
+FORGETS, TIMEOUT = "kvm_pmu_forget", 20.0  # arch/x86/kvm/pmu.c of the series
 
 Way = Callable[[OwnVm], bytes]
 
@@ -327,6 +329,35 @@ def test_vmm_runs_no_code_of_its_own_on_a_processor_that_shuts_down(trial: Trial
 def test_vmm_cannot_start_its_guests_cpu_by_a_timer(trial: Trial, host: Host) -> None:
     """No timer that the VMM has set before sends the guest's CPU to the reset vector, where the VMM has its code."""
     tiny_vm_works(trial, host, "timer")
+
+
+def test_kvm_forgets_what_the_vmm_has_set_to_count(trial: Trial, host: Host) -> None:
+    """When registers become private, and at each reset, KVM stops the counters that the VMM has set, or the guest."""
+    plain = _forgotten(host, "plain")
+    if host.plain_guest is None:
+        trial.legitimate(plain)
+    else:
+        tried = attempt(lambda: _forgotten(host, "private"))
+        trial.legitimate(result_of(tried, "private registers", [plain]), plain)
+
+
+def _forgotten(host: Host, way: str) -> list[Check]:
+    """No processor here has counters (docs/emulation.md): that KVM forgets them is seen by the call.
+
+    A VM of one processor asks for private registers; another one, with two, is reset for the next guest as well.
+    """
+    private = way == "private"
+    known = host.ssh.run(["grep", "-c", f" {FORGETS}$", "/proc/kallsyms"], seconds=TIMEOUT).text.strip() == "1"
+    results: list[Check] = []
+    for row, least in (("answers", 1), ("reset-kept", 2)):
+        calls = [Event(FORGETS, "vcpu=%di", 'comm == "tiny_vm"')] if known else []
+        with events(host.ssh, "counters", calls) as trace:
+            results += run(host, row, way)
+            count = trace.count() if known else 0
+        enough = f"at least {least}" if private else "0"
+        got = enough if private and count >= least else str(count)
+        results.append(Check(f"{row}, {way}: times that KVM forgets what counts", enough, got))
+    return results
 
 
 def test_registers_of_no_processor_outlive_a_reset(trial: Trial, host: Host) -> None:
