@@ -136,9 +136,10 @@ def test_row_that_shows_something_else_fails(
 def test_row_that_needs_private_registers_is_skip_where_kvm_has_none(
     parameters: bytes, answer: str, verdict: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    host = FakeHost(parameters=parameters, check=rows.ASKED, private=(answer, 0))
-    assert tried(host, ["smm", "--ways", "private"], monkeypatch) == (verdict == "FAIL")
-    assert capsys.readouterr().out.startswith(f"{verdict}  smm ")
+    for asked in (rows.ASKED, f"{rows.ASKED} by a processor that does not boot"):
+        host = FakeHost(parameters=parameters, check=asked, private=(answer, 0))
+        assert tried(host, ["smm", "--ways", "private"], monkeypatch) == (verdict == "FAIL")
+        assert capsys.readouterr().out.startswith(f"{verdict}  smm ")
 
 
 @pytest.mark.parametrize(
