@@ -33,7 +33,10 @@ PLUGINS = "*/bochs/plugins/*.so"  # its devices, below /usr/lib
 PANIC = ">>PANIC<<"  # in Bochs's log: what ends it, a triple fault for instance
 PRELOAD = Path(__file__).with_name("bochs_preload.c")
 SAVE = 60.0  # seconds
-PLUGINS_NAMED = "plugin_ctrl:"
+PLUGINS_NAMED = "plugin_ctrl: "
+LOADED = ("biosdev", "iodebug", "parallel", "gameport", "extfpuirq", "serial", "unmapped", "e1000")
+"""Devices that Bochs 2.7 loads by default when it boots, in its order, but the speaker; and ours. A restored one loads
+what is named, and has their timers by their numbers: in another order each device gets another one's timer."""
 STATE = "state"
 """Where a host that goes on from a saved state has it, beside its console."""
 SETTINGS = "config"  # Bochs's name for its configuration, in a saved state
@@ -77,7 +80,7 @@ def configuration(machine: Machine, folder: Path, console: int, beat: int) -> st
         f"vgaromimage: file={VGA_BIOS}",
         # Its clock never runs ahead of ours: an idle machine sleeps, and a busy one's deadlines grow.
         "clock: sync=slowdown, time0=utc",
-        "plugin_ctrl: e1000=1, speaker=0",
+        f"{PLUGINS_NAMED}e1000=1, speaker=0",
         "pci: enabled=1, chipset=i440fx, slot1=e1000",
         f'e1000: enabled=1, mac=52:54:00:12:34:56, ethmod=slirp, ethdev=slirp, script="{slirp}"',
         "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
@@ -178,7 +181,7 @@ class Bochs(Emulator):
         beat, theirs_beat = os.pipe()
         try:
             text = configuration(machine, folder, theirs_console, theirs_beat)
-            text = text if state is None else _with_plugins_of(state, text)
+            text = text if state is None else _with_plugins_named(text)
             for file in (settings, folder / "bochsrc"):  # the state goes when it is read; this stays
                 file.write_text(text, encoding="ascii")
             self._start(
@@ -245,8 +248,7 @@ def _with_own_settings(state: Path, folder: Path) -> Path:
     return ours
 
 
-def _with_plugins_of(state: Path, text: str) -> str:
-    """A configuration with the devices of a saved state: when it restores, Bochs loads no other than are named."""
-    theirs = (state / SETTINGS).read_text(encoding="ascii", errors="replace").splitlines()
-    named = "".join(f"{line}\n" for line in theirs if line.startswith(PLUGINS_NAMED))
+def _with_plugins_named(text: str) -> str:
+    """A configuration with which a restored machine has the devices, and the order of them, that it booted with."""
+    named = f"{PLUGINS_NAMED}{', '.join(f'{plugin}=1' for plugin in LOADED)}\n"
     return named + "".join(line for line in text.splitlines(keepends=True) if not line.startswith(PLUGINS_NAMED))
