@@ -20,12 +20,12 @@ class FakeGuest:
 
     def __init__(self, spec: Any, *, protected: bool, out: tuple[int, ...] = (), work: str = "2 rounds") -> None:
         self.spec, self.protected, self.pid = spec, protected, 77
-        self._out, self._got = list(out), work
+        self._out, self._work = list(out), work
         self.memory = self
 
     def checks(self, *_: str, seconds: float) -> list[dict[str, str]]:
         assert seconds > 0
-        return [{"name": "content", "expected": "2 rounds", "got": self._got}]
+        return [{"name": "content", "expected": "2 rounds", "got": self._work}]
 
     def protection(self) -> str:
         pages = self._out.pop(0) if len(self._out) > 1 else self._out[0]
@@ -60,7 +60,7 @@ def test_round_that_gives_all_memory_back_is_well() -> None:
     [
         ((witness(0),), "nothing to stress"),
         ((FakeGuest(PROTECTED, protected=False), witness(0)), "nothing to stress"),
-        ((victim(got="1 rounds"), witness(5, 0)), "lost its content"),
+        ((victim(work="1 rounds"), witness(5, 0)), "lost its content"),
         ((victim(), witness(0)), "no page is out of the direct map"),
     ],
 )
