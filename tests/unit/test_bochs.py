@@ -183,7 +183,7 @@ def test_it_goes_on_from_a_saved_state_with_a_configuration_of_its_own(start: St
     assert options((ours / "config").read_text())["memory"]["guest"] == "768"
     # As Bochs loads them where it boots: by default, and then what the configuration adds.
     named = options((ours / "config").read_text())["plugin_ctrl"]
-    assert list(named) == [*["biosdev", "iodebug", "parallel", "gameport", "extfpuirq", "serial", "unmapped"], "e1000"]
+    assert list(named) == ["biosdev", "iodebug", "parallel", "gameport", "extfpuirq", "serial", "unmapped", "e1000"]
     assert set(named.values()) == {"1"}
     assert (state / "config").read_text() == "plugin_ctrl: serial=1, e1000=1\ncom1: of another\n"
 
