@@ -63,7 +63,7 @@ def host_faults(tree: Tree, host: dict[str, str], *, emulated: bool) -> Iterator
     for name in tree.names:
         if match := _FOLDER.fullmatch(name):
             folders.setdefault(int(match[1]), set()).add(match[2])
-        elif name in _OF_MACHINES and "machine" not in host:
+        elif name in _OF_MACHINES and host and "machine" not in host:
             yield f"{name} is of a real machine, and the host is none"
     if folders and (gone := sorted({*range(1, max(folders) + 1)} - folders.keys())):
         yield f"hosts/host-{gone[0]} is missing: each host that was started leaves one"

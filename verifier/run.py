@@ -267,11 +267,16 @@ def _once(run: Run) -> None:
                 run.faults.append(f"{name}: at {row.hpa:#x} one frame of the host holds two pages")
 
 
+def _aimed(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The observations in a claim's line that say at what they aimed."""
+    return (probe for probe in row["runs"] if isinstance(probe, dict) and isinstance(probe.get("aim"), dict))
+
+
 def _all_told(run: Run) -> None:
     """A page that was planted for a probe is told, or another try of it would not be; each process is one guest's."""
     processes: dict[tuple[str, str], str] = {}
     for name, row in run.rows.items():
-        told = {str(probe["aim"]["commitment"]): probe for probe in row["runs"] if isinstance(probe.get("aim"), dict)}
+        told = {str(probe["aim"]["commitment"]): probe for probe in _aimed(row)}
         kinds = {(probe["page"], probe["state"]) for probe in told.values()}
         for (claim, commitment), planted in run.planted.items():
             if claim == name and commitment not in told and (planted[0]["page"], planted[0]["state"]) in kinds:

@@ -145,7 +145,13 @@ def document(columns: Sequence[Column], regressions_found: Sequence[Regression])
             for result in columns[0].results
         ],
         "regressions": [
-            {**asdict(regression), "test": regression.test.name, "counts": regression.counts}
+            {
+                "test": regression.test.name,
+                "what": regression.change,
+                "repeats": regression.repeats,
+                "unsteady": regression.unsteady,
+                "counts": regression.counts,
+            }
             for regression in regressions_found
         ],
     }

@@ -62,8 +62,8 @@ def known(request):
     )
     run.identify(host={"cpu": "TCG", "devices": "kvm"})
     yield
-    (run.folder / "hosts").mkdir()
-    (run.folder / "hosts" / "console.log").write_text("powered down")
+    (run.folder / "hosts" / "host-1").mkdir(parents=True)
+    (run.folder / "hosts" / "host-1" / "console.log").write_text("powered down")
 """
 ATTACK = '''
 from signoff.observation import Check, Page
@@ -137,7 +137,7 @@ def run(project: Path, text: str, *words: str, **variables: str) -> tuple[int, A
 def whole(folder: Path) -> bool:
     """Whether the folder's checksums are right, and hold for what the machines wrote at their end."""
     sums = subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder, check=False)
-    return sums.returncode == 0 and "  hosts/console.log" in (folder / "SHA256SUMS").read_text()
+    return sums.returncode == 0 and "  hosts/host-1/console.log" in (folder / "SHA256SUMS").read_text()
 
 
 def test_all_pass_exits_0(project: Path) -> None:
@@ -151,7 +151,7 @@ def test_all_pass_exits_0(project: Path) -> None:
         claims["host_cannot_read"]["evidence"]
     )
     names = sorted([CONFIG, *LISTS.values()])
-    assert result["logs"] == ["hosts/console.log", *names]
+    assert result["logs"] == ["hosts/host-1/console.log", *names]
     assert set(result["made_of"]) >= set(LISTS)
     assert whole(folder)
     assert ET.parse(folder / "junit.xml").find("testsuite").get("errors") == "0"

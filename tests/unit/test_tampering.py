@@ -957,7 +957,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
             ),
         ),
         3,
-        "runs in its line are not",
+        "runs in its line differ from",
     ),
     "a_control_that_did_not_get_through": (
         REMADE,

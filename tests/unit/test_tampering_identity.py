@@ -131,7 +131,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         3,
         "the guest boots another kernel",
     ),
-    "another_module": (REMADE, change_list("modules", "07" * 32, OTHER), 3, "none of the modules that were built"),
+    "another_module": (REMADE, change_list("modules", "07" * 32, OTHER), 3, "not one of the modules that were built"),
     "a_list_that_is_none": (REMADE, change_list("payload", "  modules/", " modules/"), 3, "has a malformed line"),
     "a_file_listed_twice": (
         REMADE,

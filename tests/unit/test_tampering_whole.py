@@ -71,7 +71,7 @@ def of_configuration(text: str) -> Edit:
 
 
 def console(text: str) -> Edit:
-    return write_file("hosts/host-9/console.log", f"[    0.000000] {BANNER}\n{text}\n")
+    return write_file("hosts/host-1/console.log", f"[    0.000000] {BANNER}\n{text}\n")
 
 
 ONE = f"{'05' * 32}  README\n"
@@ -105,18 +105,18 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     "a_guest_without_memory": (of_host(guests="protected (0 MiB), plain (0 MiB)"), "its host has guests"),
     "a_host_that_died_beside_the_evidence": (
         console("[ 9.1] Oops: Oops: 0000 [#1] SMP"),
-        "hosts/host-9/console.log: [ 9.1] Oops: Oops: 0000 [#1] SMP",
+        "hosts/host-1/console.log: [ 9.1] Oops: Oops: 0000 [#1] SMP",
     ),
     "a_host_that_hung_beside_the_evidence": (
         console("[ 9.1] watchdog: BUG: soft lockup - CPU#1 stuck for 24s! [qemu-system-x86:117]"),
-        "hosts/host-9/console.log: [ 9.1] watchdog: BUG: soft lockup",
+        "hosts/host-1/console.log: [ 9.1] watchdog: BUG: soft lockup",
     ),
     "a_host_that_died_before_it_was_made_to_crash": (
         console("[ 9.1] kernel BUG at mm/gup.c:7!\n[ 9.2] Kernel panic - not syncing: sysrq triggered crash"),
-        "hosts/host-9/console.log: [ 9.1] kernel BUG at mm/gup.c:7!",
+        "hosts/host-1/console.log: [ 9.1] kernel BUG at mm/gup.c:7!",
     ),
     "moments_that_tell_nothing": (keep_file(ORACLE, "protected.txt", ""), "tells of no page of the guest's own"),
-    "moments_in_words": (keep_file(ORACLE, "protected.txt", "nobody mapped it\n"), "tells of no page of the guest"),
+    "moments_in_words": (keep_file(ORACLE, "protected.txt", "nobody mapped it\n"), "which no such text has"),
     "holders_of_no_page": (
         keep_file(ORACLE, "holders.txt", "protected: 0 private pages\n"),
         "tells of no page of the guest's own",
@@ -199,7 +199,11 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         f"{LOG}: [ 9.2] Oops: Oops: 0000 [#1] SMP",
     ),
     "a_page_of_which_alone_it_is_told_what_was_met": (
-        change_seen(FIRST, "subject", lambda row: row.update(reach=[*row["reach"], "bytes of the page came"])),
+        change_seen(
+            FIRST,
+            "subject",
+            lambda row: row.update(reach=[*row["reach"], "the host's CPUs took 2 faults at the page"]),
+        ),
         "some of its probes say what they met at their pages, and others do not",
     ),
     "a_file_of_evidence_that_is_empty": (keep_file(ORACLE, "walked.txt", ""), "walked.txt is empty"),
