@@ -71,9 +71,11 @@ def host_faults(tree: Tree, host: dict[str, str], *, emulated: bool) -> Iterator
     for number, files in sorted(folders.items()):
         if (others := sorted(files & strange)) and emulated:
             yield f"hosts/host-{number}/{others[0]} is of another emulator than the record's"
-        for file, check in (("qmp.jsonl", _transcript_fault), ("console.times", _times_fault)):
-            if file in files and (fault := check(tree, f"hosts/host-{number}/{file}", host)):
-                yield fault
+        where = f"hosts/host-{number}"
+        if "qmp.jsonl" in files and (fault := _transcript_fault(tree, f"{where}/qmp.jsonl", host)):
+            yield fault
+        if "console.times" in files and (fault := _times_fault(tree, f"{where}/console.times")):
+            yield fault
 
 
 def _transcript_fault(tree: Tree, name: str, host: dict[str, str]) -> str:
@@ -101,9 +103,8 @@ def _are_of_kinds(row: dict[str, Any]) -> bool:
     return number and isinstance(row["arguments"], dict) and (is_error or isinstance(row["reply"], replies))
 
 
-def _times_fault(tree: Tree, name: str, host: dict[str, str]) -> str:
+def _times_fault(tree: Tree, name: str) -> str:
     """How the times of a console are not those of its log; empty if they are."""
-    del host
     log = name.replace(".times", ".log")
     rows = tree.read(name).split(b"\n")[:-1]
     if not all(_ARRIVED.fullmatch(row) for row in rows):

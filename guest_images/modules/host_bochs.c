@@ -27,7 +27,6 @@
  * cleared; not where STI or MOV SS blocks, where TF demands it ("Checks on Guest
  * Non-Register State").
  */
-#include <asm/debugreg.h>
 #include <linux/kprobes.h>
 #include <linux/kvm_host.h>
 #include <linux/limits.h>

@@ -35,7 +35,9 @@ from host_setup.tools.fresh_host import add_options, settings
 
 WAYS = ("plain", "private", "shared")
 ASKED, REFUSED = "ENABLE with registers", f"{-errno.EOPNOTSUPP & (1 << 64) - 1:#x}"
-UNREFUSED = "with EPT and without unrestricted guest KVM keeps no registers private: real mode's tables are the VMM's"
+NO_PRIVATE_REGISTERS = (
+    "with EPT and without unrestricted guest KVM keeps no registers private: real mode's tables are the VMM's"
+)
 PARAMETERS = ("ept", "unrestricted_guest")
 ROW = 40.0  # seconds; tiny_vm itself gives up after 20
 SECONDS = {"comes-back": 900.0}  # runs all the others
@@ -176,7 +178,7 @@ def _verdict(host: LocalHost, row: str, way: str, *, refuses: bool) -> tuple[str
         return "FAIL", [str(error)]
     checks = [json.loads(line) for line in done.text.splitlines()]
     if refuses and any(one["name"].startswith(ASKED) and one["got"] == REFUSED for one in checks):
-        return "SKIP", [UNREFUSED]
+        return "SKIP", [NO_PRIVATE_REGISTERS]
     wrong = [one for one in checks if one["got"] != one["expected"] and (row, one["name"], one["got"]) != OPEN]
     faults = [f"{one['name']}: {one['got']}, not {one['expected']}" for one in wrong]
     if done.status != 0 or not checks:

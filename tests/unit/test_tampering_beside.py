@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from signoff import results
 from tests.unit.test_tampering import Edit, both, change_seen, check, remake_or_seal, saying
 from tests.unit.test_tampering_kinds import HEALTH, LOG, ORACLE, ends, events, keep_file, of_host, of_json, write_file
 from tests.unit.test_tampering_needs import READS
@@ -18,6 +20,7 @@ from verifier import beside, bounds
 from verifier import run as runs
 from verifier.tree import load
 
+ROOT = Path(__file__).resolve().parents[2]
 QMP = "hosts/host-1/qmp.jsonl"
 CONSOLE, TIMES = "hosts/host-1/console.log", "hosts/host-1/console.times"
 MOMENT = "  0.050 s:   6174 frames hold the content,      0 mapped by the kernel,      0 by a process\n"
@@ -259,3 +262,29 @@ def test_a_page_lies_where_a_page_can(at: dict[str, str], words: str) -> None:
     aim = {"guest": "protected", "gpa": "0x1000", "hva": "0x7f0000001000", "hpa": "0x40001000", **at}
     assert bounds.place(host, aim) == words
     assert bounds.place({}, {**aim, "hva": "0x7f0000001000"}) == ""
+
+
+def test_the_verifier_knows_each_command_of_qmp_that_the_code_gives() -> None:
+    """A command that it does not know makes an honest report unsound."""
+    rooms = ("host_setup", "signoff", "tests_e2e", "cli", "common")
+    code = [file.read_text(encoding="utf-8") for room in rooms for file in (ROOT / room).rglob("*.py")]
+    given = {name for text in code for name in re.findall(r"\bexecute\(\s*\"([a-z_-]+)\"", text)}
+    assert len(given) > 10
+    assert given <= beside._COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("a read of the frame at host-physical 0x1000, which it left, met: its bytes", "frame"),
+        ("a read of the frame at host-physical 0x1000, which it left, met: EFAULT", "frame"),
+        ("bytes of the page came", "faults"),
+        ("the host's CPUs took 2 faults at the page", "faults"),
+        ("the host's CPUs took 0 faults at the page", ""),
+        ("the dump tells of the mapping", "mapping"),
+        ("certified", ""),
+    ],
+)
+def test_judge_and_verifier_have_the_same_word_for_what_a_probe_met(text: str, kind: str) -> None:
+    run = SimpleNamespace(reach=(text,))
+    assert (results._kind_met(cast("Any", run)), bounds.kind_met([text])) == (kind, kind)
