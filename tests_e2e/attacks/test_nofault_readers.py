@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import os
 import struct
+from collections.abc import Iterator
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
@@ -19,6 +20,8 @@ INSTANCE = "/sys/kernel/debug/tracing/instances/sealproof"  # a trace of our own
 MARK = 1024  # bytes
 STACK = 1024  # bytes
 WORD = 8
+TIMES = (30, 31)  # records of a time alone
+ENTRY = 8  # bytes: include/linux/trace_events.h struct trace_entry, before the mark
 
 
 def test_bpf_cannot_read_private_page_by_probe_read_user(attack: Attack) -> None:
@@ -105,8 +108,28 @@ def _trace(qemu: Puppet) -> list[bytes]:
         with closing(qemu, done.require("open the trace")) as trace:
             page = read_pending(qemu, trace, PAGE_SIZE)
         if page:
-            # A page: a time, how many bytes were committed (below flags), and these. The mark is at their end but for 4
-            # bytes that nothing is put into (kernel/trace/trace.c tracing_mark_raw_write() counts the id twice).
+            # A page: a time, how many bytes were committed (below flags), and these.
             (committed,) = struct.unpack_from("<Q", page, WORD)
-            answers.append(page[2 * WORD : 2 * WORD + committed % PAGE_SIZE - 4][-MARK:])
+            *_, record = _records(page[2 * WORD : 2 * WORD + committed % PAGE_SIZE])
+            answers.append(record[ENTRY : ENTRY + MARK])
     return answers
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    """The records of a page of a trace: include/linux/ring_buffer.h enum ring_buffer_type tells their heads.
+
+    They may be longer than what was written: before Linux 6.18 a mark's is by 4 bytes.
+    """
+    place = 0
+    while place < len(content):
+        kind = content[place] % 32
+        place += 4
+        if kind in TIMES:
+            size = 4
+        elif kind:
+            size = 4 * kind
+            yield content[place : place + size]
+        else:
+            (size,) = struct.unpack_from("<I", content, place)
+            yield content[place + 4 : place + size]
+        place += size
