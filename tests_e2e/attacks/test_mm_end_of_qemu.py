@@ -108,8 +108,8 @@ def _own_memory(attacker: Puppet) -> Cushions:
 def _leave_room(attacker: Puppet) -> None:
     """Leave free memory of the kind that the kernel takes for itself, which that of a guest is not.
 
-    Where there is none of that kind, it takes single pages of the other: since Linux 6.15 those first that nothing free
-    is beside (mm/page_alloc.c __rmqueue_steal()), as are those that a protected guest has shared.
+    Where there is none of that kind, it takes single pages of the other, and first those that nothing free is beside
+    (mm/page_alloc.c __rmqueue_steal()). The pages that a protected guest has shared are such.
     """
     content, *_ = _own_memory(attacker)
     with ExitStack() as pipes:

@@ -118,7 +118,7 @@ def _trace(qemu: Puppet) -> list[bytes]:
 def _records(content: bytes) -> Iterator[bytes]:
     """The records of a page of a trace: include/linux/ring_buffer.h enum ring_buffer_type tells their heads.
 
-    They may be longer than what was written: before Linux 6.18 a mark's is by 4 bytes.
+    They may be longer than what was written: on 6.12 a mark's is by 4 bytes.
     """
     place = 0
     while place < len(content):
