@@ -32,7 +32,7 @@ enum kind { HOLE, HOLE_AT_END, UNWRITABLE, UNWRITABLE_AT_END, UNREADABLE, SHARED
 enum { TAKE_AWAY = 0x2000, LOWER_LIMIT, RAISE_LIMIT, ADD_KIND = 0x2100 };
 
 enum { ASK_STATE = 0x3000, SET_STATE, ASK_WRONGLY, ASK_RUN, WIDEN_REGISTERS, KEEP_ANSWERS, COMPARE_ANSWERS, ASK_XCR0, ASK_EVENTS,
-       COUNT_REGISTERS, COUNT_SYNCED,
+       COUNT_REGISTERS, COUNT_UNLISTED, COUNT_SYNCED,
        COUNT_PORT_DATA = 0x7a5b3c4d };	/* none of the four bytes of the last is 0 */
 
 static const struct {
@@ -233,6 +233,7 @@ static GUEST void answers_are_all_alike(void)
 	tell("the VMM is told anything of events", way == PLAIN, service(ASK_EVENTS) != 0);
 	tell("KVM_RUN leaves anything where the VMM asks for registers before", way == PLAIN, service(COUNT_SYNCED) != 0);
 	tell("the VMM is told what is in a register of all that KVM lists", way == PLAIN, service(COUNT_REGISTERS) != 0);
+	tell("the VMM is told what is in a register that KVM does not list", way == PLAIN, service(COUNT_UNLISTED) != 0);
 }
 
 /* As firmware does that protects its memory alone; the operating system asks for more, and must not get a yes for it. */
@@ -548,25 +549,60 @@ static uint64_t compare_answers(int cpu, bool first)
 	return different;
 }
 
-/* Of all registers that KVM lists, those that the VMM reads and that are not empty. */
-static uint64_t count_registers(const struct vm *vm)
+/* Whether the VMM reads a register, and it is not empty. */
+static bool is_told(int cpu, uint32_t number)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} one = { { .nmsrs = 1 }, { .index = number } };
+
+	return ioctl(cpu, KVM_GET_MSRS, &one) == 1 && one.entry.data;
+}
+
+/* The registers that KVM lists. */
+static const struct kvm_msr_list *listed(const struct vm *vm)
 {
 	static struct {
 		struct kvm_msr_list head;
 		uint32_t numbers[1024];
 	} list;
-	uint64_t told = 0;
 
 	list.head.nmsrs = sizeof(list.numbers) / sizeof(*list.numbers);
 	if (ioctl(vm->kvm, KVM_GET_MSR_INDEX_LIST, &list))
 		cannot("ask for the registers that KVM has");
-	for (uint32_t i = 0; i < list.head.nmsrs; i++) {
-		struct {
-			struct kvm_msrs head;
-			struct kvm_msr_entry entry;
-		} one = { { .nmsrs = 1 }, { .index = list.numbers[i] } };
+	return &list.head;
+}
 
-		told += ioctl(vm->cpu, KVM_GET_MSRS, &one) == 1 && one.entry.data;
+/* Of all that KVM lists, those that the VMM is told. */
+static uint64_t count_registers(const struct vm *vm)
+{
+	const struct kvm_msr_list *const list = listed(vm);
+	uint64_t told = 0;
+
+	for (uint32_t i = 0; i < list->nmsrs; i++)
+		told += is_told(vm->cpu, list->indices[i]);
+	return told;
+}
+
+/* Of all others, as KVM tells more than it lists: EFER, machine checks, the base of FS. */
+static uint64_t count_unlisted(const struct vm *vm)
+{
+	static const struct {
+		uint32_t first, end;
+	} ranges[] = { { 0, 0x1000 }, { 0x40000000, 0x40000200 }, { 0x4b564d00, 0x4b564d10 }, { 0xc0000000, 0xc0000400 },
+		       { 0xc0010000, 0xc0010400 } };
+	const struct kvm_msr_list *const list = listed(vm);
+	uint64_t told = 0;
+
+	for (unsigned int i = 0; i < sizeof(ranges) / sizeof(*ranges); i++) {
+		for (uint32_t number = ranges[i].first; number < ranges[i].end; number++) {
+			uint32_t at = 0;
+
+			while (at < list->nmsrs && list->indices[at] != number)
+				at++;
+			told += at == list->nmsrs && is_told(vm->cpu, number);
+		}
 	}
 	return told;
 }
@@ -703,6 +739,8 @@ static uint64_t serve_state(struct vm *vm, uint32_t what)
 		return count_bytes(&vm->run->s.regs, sizeof(vm->run->s.regs));
 	case COUNT_REGISTERS:
 		return count_registers(vm);
+	case COUNT_UNLISTED:
+		return count_unlisted(vm);
 	case ASK_RUN:
 		return vm->run->cr8 | (uint64_t)vm->run->if_flag << 8 | (uint64_t)vm->run->flags << 16;
 	default:
