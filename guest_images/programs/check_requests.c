@@ -75,6 +75,9 @@ int main(void)
 		{ "a page number that wraps", UINT64_MAX, 2 },
 		{ "a count that wraps", 16, UINT64_MAX },
 		{ "more pages than there are", 0, 1ull << 40 },
+		/* What is left of these in 32 bits is a page that there is. */
+		{ "a page number of more than 32 bits", (1ull << 32) + 16, 1 },
+		{ "a count of more than 32 bits", 16, (1ull << 32) + 1 },
 		{ "a hole", 0xfe000, 1 },
 		{ "a range that ends in a hole", 0x100, 0xfe000 },
 		{ "the local APIC's page", 0xfee00, 1 },
