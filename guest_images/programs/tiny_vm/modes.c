@@ -393,6 +393,11 @@ asm(".text\n"
     "	mov %cs:0xff00, %eax\n"			/* smbase */
     "	mov %eax, %cs:0x8408\n"
     "	movl $0x5317, %cs:0xffe0\n"		/* rbx */
+    "	mov $0xa000, %ax\n"			/* memory here, though in the place of a graphics card */
+    "	mov %ax, %ds\n"
+    "	movl $0xca4d, 0\n"
+    "	mov 0, %eax\n"
+    "	mov %eax, %cs:0x840c\n"
     "	rsm\n"
     "smm_end:\n"
     ".code64\n");
@@ -416,13 +421,14 @@ static GUEST void run_smm(void)
 
 	for (long i = 0; i < smm_end - smm_begin; i++)
 		code[i] = smm_begin[i];
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 		left[i] = 0;
 	tell("rax after system management mode", 0xaced, into_smm(0xaced, &rbx));
 	tell("rbx, which the handler changed in the saved state", 0x5317, rbx);
 	tell("times that the handler ran", 1, left[0]);
 	tell("rax in the saved state", 0xaced, left[1]);
 	tell("the base in the saved state", SMM_BASE, left[2]);
+	tell("loaded where a graphics card would be, and stored by the handler before", 0xca4d, left[3]);
 	rbx = 0;
 	into_smm(1, &rbx);
 	tell("times that the handler ran, after another", 2, left[0]);
