@@ -23,6 +23,7 @@ from tests_e2e.support.tiny_vm import tiny_vm_works
 SETTLES = 60.0  # seconds: what is freed may wait for a worker of the kernel
 BLOCK_KIB = 2048  # of memory, which one large entry maps
 ALL_ROWS = 300.0  # seconds that the rows of tiny_vm take one after the other
+ALL_ROUNDS = 120.0  # seconds that the rounds of one row take
 FILLED = 64  # MiB that the guest uses, beside what it has used to boot
 
 
@@ -59,6 +60,12 @@ def test_private_memory_comes_back_when_its_vm_has_ended(trial: Trial, host: Hos
 def test_nested_guest_costs_the_host_no_memory(trial: Trial, host: Host, pool: HostPool) -> None:
     """However often a guest runs a nested one, the host has as much memory left as before."""
     tiny_vm_works(trial, host, "nested-again", on=pool.shared_with_cmdline(""), ways=["private"])
+
+
+def test_requests_cost_the_hosts_kernel_no_memory(trial: Trial, host: Host, pool: HostPool) -> None:
+    """What the host's kernel notes for a guest's requests and for a VM is gone with them, and so is the VM."""
+    alone = pool.shared_with_cmdline("")
+    tiny_vm_works(trial, host, "kernels-memory", on=alone, ways=["private"], seconds=ALL_ROUNDS)
 
 
 def _look(host: Host, spec: GuestSpec) -> list[Check]:

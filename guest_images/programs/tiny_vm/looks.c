@@ -56,6 +56,24 @@ void count_reached(const unsigned char *page, unsigned int pages, unsigned int *
 	close(ends[1]);
 }
 
+/* KiB of the host's memory, as /proc/meminfo has them beside a name. */
+uint64_t memory_kib(const char *name)
+{
+	FILE *const file = fopen("/proc/meminfo", "re");
+	const size_t length = strlen(name);
+	uint64_t kib = 0;
+	char line[128];
+
+	while (file && fgets(line, sizeof(line), file)) {
+		if (!strncmp(line, name, length) && line[length] == ':')
+			kib = strtoul(line + length + 1, NULL, 10);
+	}
+	if (!kib)
+		cannot("read how much memory the host has, and for what");
+	fclose(file);
+	return kib;
+}
+
 void report_text(struct text *line, const char *name, const char *expected, const char *got)
 {
 	begin_check(line, name);

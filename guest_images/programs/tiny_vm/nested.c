@@ -4,6 +4,7 @@
  * and registers and the nested page tables are the operands, all of which KVM reads or writes.
  */
 #include "nested.h"
+#include "looks.h"
 
 #define AGAIN 2048u		/* runs of the nested guest, for each of which KVM copies two pages */
 #define A_FEW_KIB 4096u		/* that come and go on a host */
@@ -197,18 +198,9 @@ static GUEST void nested_guest_costs_no_memory(void)
 /* What the host can give whoever asks for memory. */
 static uint64_t available_kib(struct vm *vm, uint32_t what)
 {
-	FILE *const file = fopen("/proc/meminfo", "re");
-	unsigned long kib = 0;
-	char line[128];
-
 	(void)vm;
 	(void)what;
-	while (file && fgets(line, sizeof(line), file) && sscanf(line, "MemAvailable: %lu", &kib) != 1)
-		;
-	if (!kib)
-		cannot("read how much memory is available");
-	fclose(file);
-	return kib;
+	return memory_kib("MemAvailable");
 }
 
 const struct row nested_rows[] = {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Other processes that have VMs: children of the VMM, VMMs of another user in turn, and all other rows. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/kernel-page-flags.h>
 #include <spawn.h>
 #include <sys/mman.h>
@@ -20,10 +22,17 @@
 #define LOCKED_AT RANGE
 #define LOCKED_BYTES (12u << 20)	/* by a VM, beside its program's */
 #define MAY_LOCK (20u << 20)		/* enough for one VM, and not for two */
+#define ROUNDS 4u		/* the first fills what the kernel has; what only some of the others leave behind is somebody else's */
+#define REQUESTS 16u		/* to take pages back, of which the kernel notes each in 32 bytes at least */
+#define EACH_TIME 256u		/* pages that each of them is about, and as many between them that are private */
+#define SHARING_VMS 3u
+#define APART 64u		/* pages: what KVM notes of so many shared ones lies together */
+#define FEW_KIB 48u		/* that come and go in the kernel */
 
 /* What the host side is asked. */
 enum { ASK_CHILD = 0x9000, LOOK_AT_CHILD, ASK_LIMITED, ASK_LIMITED_BESIDE, RUN_ALL_ROWS, COUNT_OUT, COUNT_LEFT,
-       COUNT_HELD, COUNT_HELD_LEFT };
+       COUNT_HELD, COUNT_HELD_LEFT, COUNT_UNCOUNTED, COUNT_KERNELS, COUNT_KERNELS_LEFT,
+       RUN_SHARING_VM };
 
 /* A VM of a process has its memory protected, whatever its parent has. */
 static GUEST void child_is_protected(void)
@@ -55,10 +64,73 @@ static GUEST void memory_comes_back(void)
 		tell("other rows that do not end by themselves", 0, service(RUN_ALL_ROWS));
 	tell("more pages are out of it when their VMs have ended", 0, service(COUNT_LEFT));
 	tell("more pages of processes are in none when they have ended", 0, service(COUNT_HELD_LEFT));
+	tell("pages by which those differ that are marked as private, and those that are counted", 0, service(COUNT_UNCOUNTED));
+}
+
+static GUEST void share_and_take_back(void)
+{
+	for (uint64_t page = 0; page < EACH_TIME; page++)
+		change(HC_SHARE, RANGE_AT + 2 * page * PAGE, 1);
+	change(HC_UNSHARE, RANGE_AT, 2 * EACH_TIME);
+}
+
+/* Of what the kernel has for itself, how much more each round of that leaves behind, KiB. */
+static GUEST uint64_t left_of_requests(void)
+{
+	uint64_t least = ~0ull;
+
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		service(COUNT_KERNELS);
+		for (unsigned int i = 0; i < REQUESTS; i++)
+			share_and_take_back();
+		const uint64_t left = service(COUNT_KERNELS_LEFT);
+
+		least = round && left < least ? left : least;
+	}
+	return least;
+}
+
+/* The same of VMs of other processes. Adds how many are there still. */
+static GUEST uint64_t left_of_vms(uint64_t *there)
+{
+	uint64_t least = ~0ull;
+
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		service(COUNT_KERNELS);
+		for (unsigned int i = 0; i < SHARING_VMS; i++)
+			*there += service(RUN_SHARING_VM);
+		const uint64_t left = service(COUNT_KERNELS_LEFT);
+
+		least = round && left < least ? left : least;
+	}
+	return least;
+}
+
+/* What the kernel notes for a guest's requests, and for a VM, is gone with them. */
+static GUEST void kernels_memory_comes_back(void)
+{
+	uint64_t there = 0, left;
+
+	share_and_take_back();	/* what the kernel keeps for the next time it has then */
+	service(RUN_SHARING_VM);
+	left = left_of_requests();
+	tell("KiB that requests leave behind in the kernel each time, above a few", 0, left > FEW_KIB ? left : 0);
+	left = left_of_vms(&there);
+	tell("KiB that VMs which share much leave behind in the kernel each time, above a few", 0, left > FEW_KIB ? left : 0);
+	tell("VMs of which somebody has read how much is private, that are there when their process has ended", 0, there);
+}
+
+/* Pages far from one another, in the child's VM. */
+static GUEST void share_here_and_there(void)
+{
+	for (uint64_t page = BIG; page < RAM_BYTES; page += APART * PAGE)
+		change(HC_SHARE, page, 1);
 }
 
 #define SETTLE_NS 500000000	/* KVM gives back what was freed a tenth of a second later */
 #define LOOKS 20		/* so long at the most, half a second each */
+#define SHORT_LOOKS 4		/* the same, of what many rounds look for */
+#define KVM_TELLS "/sys/kernel/debug/kvm"
 
 /* What a child tells its parent. */
 struct child_report {
@@ -67,16 +139,18 @@ struct child_report {
 	volatile bool ready, ends;
 };
 
-/* A VM in a process of its own. It asks for protection, and ends when it is told to. */
-static void be_vmm(struct child_report *child_report, bool limited)
+static const struct row asks = { "child", nothing_more, .operands = operands, .pages = 1 };
+static const struct row shares = { "sharing child", share_here_and_there, .operands = operands, .pages = 1 };
+
+/* A VM in a process of its own, with a row that asks the host for nothing. It ends when it is told to. */
+static void be_vmm(struct child_report *child_report, const struct row *of, bool limited)
 {
-	static const struct row asks = { "child", nothing_more, .operands = operands, .pages = 1 };
 	static struct vm own;
 	unsigned int written = 0, loaded = 0;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	alarm(DEADLINE_S);
-	row = &asks;
+	row = of;
 	make_vm(&own);
 	if (limited) {
 		const struct rlimit limit = { MAY_LOCK, MAY_LOCK };
@@ -87,6 +161,7 @@ static void be_vmm(struct child_report *child_report, bool limited)
 	}
 	set_mode(&own, MODE64, guest_begins);
 	run_until(&own, PORT_READY);
+	run_until(&own, PORT_DONE);
 	child_report->enabled = own.wrong[0] ? (uint64_t)-1 : ((struct report *)at(&own, &shared.report))->enabled;
 	count_reached(at(&own, (void *)((uintptr_t)attempt & ~(uintptr_t)(PAGE - 1))), 1, &loaded, &written);
 	child_report->loaded = loaded;
@@ -95,7 +170,7 @@ static void be_vmm(struct child_report *child_report, bool limited)
 		usleep(LOOK_US);
 }
 
-static pid_t start_vmm(struct child_report **child_report, bool limited)
+static pid_t start_vmm(struct child_report **child_report, const struct row *of, bool limited)
 {
 	pid_t child;
 
@@ -105,7 +180,7 @@ static pid_t start_vmm(struct child_report **child_report, bool limited)
 	if (child < 0)
 		cannot("have a child");
 	if (!child) {
-		be_vmm(*child_report, limited);
+		be_vmm(*child_report, of, limited);
 		_exit(0);
 	}
 	while (!(*child_report)->ready) {
@@ -128,7 +203,7 @@ static void end_vmm(pid_t child, struct child_report *child_report)
 static uint64_t ask_child(bool limited, uint64_t *loaded)
 {
 	struct child_report *child_report;
-	const pid_t child = start_vmm(&child_report, limited);
+	const pid_t child = start_vmm(&child_report, &asks, limited);
 
 	end_vmm(child, child_report);
 	*loaded = child_report->loaded;
@@ -169,7 +244,7 @@ static uint64_t count_out(const struct vm *vm)
 	unsigned long pages = 0;
 	FILE *file;
 
-	snprintf(line, sizeof(line), "/sys/kernel/debug/kvm/%d-%d/protected_memory", getpid(), vm->fd);
+	snprintf(line, sizeof(line), KVM_TELLS "/%d-%d/protected_memory", getpid(), vm->fd);
 	file = fopen(line, "re");
 	if (!file && (way != PLAIN || errno != ENOENT))
 		cannot("read what KVM tells of a VM");
@@ -241,6 +316,35 @@ static uint64_t count_held(void)
 	return held;
 }
 
+#define KPF_ARCH_3 42	/* Linux 6.12: include/linux/kernel-page-flags.h; the series marks what is out of the direct map by it */
+
+static uint64_t count_marked(void)
+{
+	FILE *const flags = fopen("/proc/kpageflags", "re");
+	uint64_t marked = 0;
+
+	if (!flags)
+		cannot("read /proc/kpageflags");
+	while (!feof(flags))
+		marked += next_word(flags) >> KPF_ARCH_3 & 1;
+	fclose(flags);
+	return marked;
+}
+
+/* By how many pages that differs from what KVM counts, when it stays so. A page must not come back without its mark going. */
+static uint64_t count_uncounted(const struct vm *vm)
+{
+	uint64_t marked, out;
+
+	for (unsigned int looks = 0;; looks++) {
+		marked = count_marked();
+		out = count_out(vm);
+		if (marked == out || looks == LOOKS)
+			return marked > out ? marked - out : out - marked;
+		nanosleep(&settle, NULL);
+	}
+}
+
 /* How many more than before are. What is freed just now may be counted. */
 static uint64_t count_held_left(uint64_t before)
 {
@@ -253,9 +357,61 @@ static uint64_t count_held_left(uint64_t before)
 	return pages > before ? pages - before : 0;
 }
 
+/* How many VMs of a process KVM knows; of each it is read how much is private, which a stock kernel does not tell. */
+static uint64_t count_vms(pid_t process)
+{
+	DIR *const all = opendir(KVM_TELLS);
+	const struct dirent *entry;
+	uint64_t count = 0;
+	char name[PATH_MAX], line[128];
+
+	if (!all)
+		cannot("read which VMs KVM knows");
+	while ((entry = readdir(all))) {
+		if (atol(entry->d_name) != process)
+			continue;
+		count++;
+		snprintf(name, sizeof(name), KVM_TELLS "/%s/protected_memory", entry->d_name);
+		FILE *const file = fopen(name, "re");
+
+		while (file && fgets(line, sizeof(line), file))
+			;
+		if (file)
+			fclose(file);
+	}
+	closedir(all);
+	return count;
+}
+
+/* Return: how many of its VMs are there when it has ended. */
+static uint64_t run_sharing_vm(void)
+{
+	struct child_report *child_report;
+	const pid_t child = start_vmm(&child_report, &shares, false);
+
+	if (!count_vms(child)) {
+		errno = ENOENT;
+		cannot("find a child's VM among those that KVM knows");
+	}
+	end_vmm(child, child_report);
+	return count_vms(child);
+}
+
+/* How much more than before the kernel has for itself, KiB. What is freed just now may be counted. */
+static uint64_t count_kernels_left(uint64_t before)
+{
+	uint64_t kib = memory_kib("Slab");
+
+	for (unsigned int looks = 0; kib > before + FEW_KIB && looks < SHORT_LOOKS; looks++) {
+		nanosleep(&settle, NULL);
+		kib = memory_kib("Slab");
+	}
+	return kib > before ? kib - before : 0;
+}
+
 static uint64_t serve_children(struct vm *vm, uint32_t what)
 {
-	static uint64_t loaded, out, held;
+	static uint64_t loaded, out, held, kernels;
 	struct child_report *child_report;
 	uint64_t answer;
 	pid_t child;
@@ -268,7 +424,7 @@ static uint64_t serve_children(struct vm *vm, uint32_t what)
 	case ASK_LIMITED:
 		return ask_child(true, &loaded);
 	case ASK_LIMITED_BESIDE:
-		child = start_vmm(&child_report, true);
+		child = start_vmm(&child_report, &asks, true);
 		answer = ask_child(true, &loaded);
 		end_vmm(child, child_report);
 		return answer;
@@ -282,6 +438,16 @@ static uint64_t serve_children(struct vm *vm, uint32_t what)
 		return held;
 	case COUNT_HELD_LEFT:
 		return count_held_left(held);
+	case COUNT_UNCOUNTED:
+		return count_uncounted(vm);
+	case COUNT_KERNELS:
+		alarm(DEADLINE_S);	/* each round has as long as a row */
+		kernels = memory_kib("Slab");
+		return kernels;
+	case COUNT_KERNELS_LEFT:
+		return count_kernels_left(kernels);
+	case RUN_SHARING_VM:
+		return run_sharing_vm();
 	default:
 		return count_left(vm, out);
 	}
@@ -290,6 +456,7 @@ static uint64_t serve_children(struct vm *vm, uint32_t what)
 const struct row processes_rows[] = {
 	{ "child", child_is_protected, .operands = NULL, .serve = serve_children },
 	{ "locked", locked_memory_comes_back, .operands = NULL, .serve = serve_children, .first = ask_in_turn },
+	{ "kernels-memory", kernels_memory_comes_back, .operands = NULL, .serve = serve_children },
 	{ "comes-back", memory_comes_back, .operands = NULL, .serve = serve_children },
 	{ .name = NULL },
 };
