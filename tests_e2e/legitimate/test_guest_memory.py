@@ -85,6 +85,11 @@ def test_guest_reads_a_read_only_slot(trial: Trial, host: Host) -> None:
     tiny_vm_works(trial, host, "read-only")
 
 
+def test_guest_keeps_memory_beside_a_slot_that_moves(trial: Trial, host: Host) -> None:
+    """When a VMM moves a memory slot, a guest has all that it stored in the slot whose memory lies behind."""
+    tiny_vm_works(trial, host, "beside-moved")
+
+
 def test_guest_transparent_huge_pages_work(trial: Trial, host: Host) -> None:
     """A guest's kernel gives its processes huge pages, whose content is right, also where KVM reads and writes."""
     works(trial, host, lambda guest: checks(guest, "check_huge"))

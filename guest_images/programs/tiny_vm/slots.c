@@ -4,7 +4,14 @@
 
 #include "slots.h"
 #include "paravirt.h"
+#include "ranges.h"
 #include "walk.h"
+
+#define SLOT_BYTES (EXTRA_PAGES * PAGE)
+#define SECOND_AT (EXTRA_SLOT + SLOT_BYTES)
+#define MOVED_AT (SLOT_LOGGED - SLOT_BYTES)
+
+enum { ADD_NEIGHBOURS = 1, MOVE_FIRST };	/* what the host side is asked */
 
 GUEST uint64_t *logged(unsigned int page)
 {
@@ -59,6 +66,33 @@ static GUEST void read_only_is_read_only(void)
 		tell("to share it", (uint64_t)-22, hypercall(HC_SHARE, SLOT_READONLY / PAGE, 1));	/* KVM_EINVAL */
 }
 
+/* Two slots in one mapping of the VMM's, one behind the other. The VMM moves the first: it begins anew, and the other stays. */
+static GUEST void memory_beside_stays(void)
+{
+	service(ADD_NEIGHBOURS);
+	fill_pages(EXTRA_SLOT, 2 * EXTRA_PAGES, OLD_WORD);
+	service(MOVE_FIRST);
+	tell("pages of the slot behind the one that moved, whole", EXTRA_PAGES,
+	     whole_pages(SECOND_AT, EXTRA_PAGES, OLD_WORD + EXTRA_PAGES));
+	fill_pages(MOVED_AT, EXTRA_PAGES, NEW_WORD);
+	tell("pages of the slot that moved, whole when they are written anew", EXTRA_PAGES,
+	     whole_pages(MOVED_AT, EXTRA_PAGES, NEW_WORD));
+}
+
+static uint64_t serve_neighbours(struct vm *vm, uint32_t what)
+{
+	static unsigned char *memory;
+
+	if (what == MOVE_FIRST) {
+		add_memory(vm, 3, 0, MOVED_AT, SLOT_BYTES, memory);
+		return 0;
+	}
+	memory = map(2 * SLOT_BYTES);
+	add_memory(vm, 3, 0, EXTRA_SLOT, SLOT_BYTES, memory);
+	add_memory(vm, 4, 0, SECOND_AT, SLOT_BYTES, memory + SLOT_BYTES);
+	return 0;
+}
+
 static uint64_t read_log(struct vm *vm, uint32_t what)
 {
 	uint64_t pages = 0;
@@ -102,5 +136,7 @@ const struct row slots_rows[] = {
 	  .serve = read_ring, .ring = true },
 	{ "read-only", read_only_is_read_only, .operands = operands, .pages = 1, .serve = tell_readonly,
 	  .device = SLOT_READONLY },
+	{ "beside-moved", memory_beside_stays, .operands = operands, .pages = 1, .serve = serve_neighbours,
+	  .one_space = true },	/* or the memory had its number by the other one, and were lost at once */
 	{ .name = NULL },
 };
