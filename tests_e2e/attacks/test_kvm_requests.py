@@ -168,6 +168,16 @@ def test_guests_store_behind_a_moved_slot_does_not_reach_the_vmm(trial: Trial, h
     tiny_vm_works(trial, host, "moved-slot", "before-window", "behind-window")
 
 
+def test_guest_is_protected_only_where_its_vmm_offers_that(trial: Trial, host: Host) -> None:
+    """A guest whose VMM offers it no protection, and has KVM go by that, is told that there is no such hypercall."""
+    tiny_vm_works(trial, host, "withheld")
+
+
+def test_guests_store_that_finds_no_memory_does_not_reach_the_vmm(trial: Trial, host: Host) -> None:
+    """What KVM stores for a guest does not go to the VMM that lets it have no more memory."""
+    tiny_vm_works(trial, host, "limit-store")
+
+
 def test_guests_store_in_management_mode_does_not_reach_the_vmm(trial: Trial, host: Host) -> None:
     """What a processor stores in system management mode does not go to the VMM when that deletes the mode's memory."""
     tiny_vm_works(trial, host, "managed-deleted")

@@ -18,6 +18,7 @@
 #include "ranges.h"
 #include "replaced.h"
 #include "second.h"
+#include "walk.h"
 
 #define NO_MEMORY_THERE ((uint64_t)-14)	/* KVM_EFAULT */
 #define NOT_OF_THAT_KIND ((uint64_t)-95)	/* KVM_EOPNOTSUPP */
@@ -32,7 +33,7 @@ enum kind { HOLE, HOLE_AT_END, UNWRITABLE, UNWRITABLE_AT_END, UNREADABLE, SHARED
 enum { TAKE_AWAY = 0x2000, LOWER_LIMIT, RAISE_LIMIT, ADD_KIND = 0x2100 };
 
 enum { ASK_STATE = 0x3000, SET_STATE, ASK_WRONGLY, ASK_RUN, WIDEN_REGISTERS, KEEP_ANSWERS, COMPARE_ANSWERS, ASK_XCR0, ASK_EVENTS,
-       COUNT_REGISTERS, COUNT_UNLISTED, COUNT_SYNCED,
+       COUNT_REGISTERS, COUNT_UNLISTED, COUNT_SYNCED, OFFER_ANYTHING,
        COUNT_PORT_DATA = 0x7a5b3c4d };	/* none of the four bytes of the last is 0 */
 
 static const struct {
@@ -110,6 +111,17 @@ static GUEST void limit_is_heeded(void)
 	}
 	tell("reached in the end", way == PLAIN ? EACH(FAIL_PAGES) : 0, reached(RANGE_AT, FAIL_PAGES));
 	tell("whole in the end", FAIL_PAGES, whole_pages(RANGE_AT, FAIL_PAGES, OLD_WORD));
+}
+
+#define BEYOND_MOST 2048u	/* more pages than KVM has ready for the guest */
+
+/* KVM stores for the guest where there is no memory to be had. It must not give the VMM what it has to store instead. */
+static GUEST void store_beyond_limit(void)
+{
+	service(LOWER_LIMIT);
+	for (uint64_t page = 0; page < BEYOND_MOST; page++)
+		attempt(emulated_store, RANGE_AT + page * PAGE, SECRET);	/* the guest may end here */
+	tell("the guest has memory for all that it stores", way == PLAIN, 1);
 }
 
 #define OTHER 0x0000123456789abcull
@@ -308,6 +320,22 @@ static GUEST void ask_in_management(void)
 	fit_hypercall(MANAGED_AT + (uint64_t)(managed_call - managed_asks));
 	service(0);
 	tell("ENABLE with registers in system management mode", (uint32_t)NO_RIGHT, *answer);
+}
+
+#define HC_WAKE 5	/* KVM_HC_KICK_CPU */
+#define NOT_OFFERED ((uint64_t)-1000)	/* KVM_ENOSYS */
+
+static GUEST void ask_for_what_is_withheld(void)
+{
+	tell("ENABLE where the VMM does not offer it", NOT_OFFERED, ask_in_vain());
+	service(OFFER_ANYTHING);
+}
+
+static GUEST void what_is_withheld_is_refused(void)
+{
+	tell("a hypercall of every KVM's that the VMM does not offer", way == PLAIN ? NOT_OFFERED : 0, hypercall(HC_WAKE, 0, 0));
+	service(OFFER_ANYTHING);
+	tell("the same when the VMM lets the guest ask for anything", 0, hypercall(HC_WAKE, 0, 0));
 }
 
 GUEST void nothing_more(void)
@@ -748,6 +776,13 @@ static uint64_t serve_state(struct vm *vm, uint32_t what)
 	}
 }
 
+static uint64_t serve_withheld(struct vm *vm, uint32_t what)
+{
+	(void)what;
+	let_ask(vm, true);
+	return 0;
+}
+
 static uint64_t serve_refused_state(struct vm *vm, uint32_t what)
 {
 	return what >= ASK_STATE ? serve_state(vm, what) : serve_refusals(vm, what);
@@ -756,6 +791,8 @@ static uint64_t serve_refused_state(struct vm *vm, uint32_t what)
 const struct row refusals_rows[] = {
 	{ "kinds", kinds_are_refused, .operands = NULL, .serve = serve_refusals, .first = ask_with_each_kind },
 	{ "limit", limit_is_heeded, .operands = NULL, .serve = serve_refusals, .first = ask_beyond_limit },
+	{ "limit-store", store_beyond_limit, .operands = NULL, .serve = serve_refusals, .first = ask_beyond_limit,
+	  .refused = true, .meets = LOWER_LIMIT },
 	{ "registers", registers_are_not_told, .operands = NULL, .serve = serve_state, .first = enable_with_registers },
 	{ "answers", answers_are_all_alike, .operands = NULL, .serve = serve_state, .first = widen_and_ask },
 	{ "registers-later", registers_are_private_at_first_or_not, .operands = NULL, .serve = serve_state,
@@ -768,6 +805,8 @@ const struct row refusals_rows[] = {
 	{ "no-apic", nothing_more, .operands = operands, .pages = 1, .first = ask_without_apic, .no_apic = true,
 	  .apic_base = APIC | APIC_ENABLED | APIC_BOOTS },	/* else one that is not there is not in its place either */
 	{ "asks-managed", nothing_more, .operands = operands, .pages = 1, .first = ask_in_management, .serve = raise_smi },
+	{ "withheld", what_is_withheld_is_refused, .operands = operands, .pages = 1, .first = ask_for_what_is_withheld,
+	  .serve = serve_withheld, .withholds = true },
 	{ "given-management", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SMBASE, 0x40000 } },
 	{ "given-save-area", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SAVE_AREA, 0x50000 } },
 	{ "given-nested", nothing_more, .operands = operands, .pages = 1, .given = { NESTED_STATE, 0x60000 } },

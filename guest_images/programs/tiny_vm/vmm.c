@@ -138,6 +138,26 @@ static void offer_spec_ctrl(struct kvm_cpuid2 *table)
 	}
 }
 
+/* arch/x86/include/uapi/asm/kvm_para.h: wakes another processor, and the series' protection; the first is every kernel's */
+#define WAKES_AND_PROTECTS (1u << 7 | 1u << 18)
+
+static void withhold(struct kvm_cpuid2 *table)
+{
+	for (uint32_t i = 0; i < table->nent; i++) {
+		if (table->entries[i].function == CPUID_INTERFACE)
+			table->entries[i].eax &= ~WAKES_AND_PROTECTS;
+	}
+}
+
+/* Whether the guest may ask KVM for what it is not offered, as it may unless the VMM has it otherwise. */
+void let_ask(const struct vm *vm, bool anything)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = { !anything } };
+
+	if (ioctl(vm->cpu, KVM_ENABLE_CAP, &cap))
+		cannot("have KVM go by what the guest is offered");
+}
+
 static void offer_all(const struct vm *vm, int cpu)
 {
 	struct kvm_cpuid2 *const table = calloc(1, sizeof(*table) + CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2));
@@ -151,6 +171,8 @@ static void offer_all(const struct vm *vm, int cpu)
 		offer_hyper_v(table);
 	if (row->spec_ctrl)
 		offer_spec_ctrl(table);
+	if (row->withholds)
+		withhold(table);
 	if (ioctl(cpu, KVM_SET_CPUID2, table))
 		cannot("set the VM's CPUID");
 	free(table);
@@ -361,6 +383,8 @@ void make_vm(struct vm *vm)
 			cannot("map the dirty ring");
 	}
 	offer_all(vm, vm->cpu);
+	if (row->withholds)
+		let_ask(vm, false);
 	if (row->second) {
 		offer_all(vm, vm->second);
 		put_in_order(vm->second);

@@ -86,6 +86,7 @@ struct row {
 	bool no_apic;				/* KVM has none for it */
 	bool split;				/* KVM has those alone; the other interrupt controllers are the VMM's */
 	uint64_t apic_base;			/* where the local APIC is, if not where a reset puts it */
+	bool withholds;				/* the VMM offers it no hypercall, and has KVM go by that */
 	bool hyper_v;				/* the guest finds Hyper-V, and KVM */
 	bool spec_ctrl;				/* the guest finds SPEC_CTRL, whether the processor has it or not */
 	bool wide_twin;				/* APICs' numbers have 32 bits, and the twin comes before the second processor */
@@ -120,6 +121,7 @@ void copy_program(const struct vm *vm);
 struct kvm_segment segment(uint64_t base, uint16_t selector, uint8_t type, enum mode mode);
 void set_mode(const struct vm *vm, enum mode mode, const void *begin);
 void let_run(int cpu);
+void let_ask(const struct vm *vm, bool anything);
 void give_address(const struct vm *vm, uint32_t number, uint64_t address);
 
 #define TWIN 0x101u	/* a processor that has the second one's number in the low byte, all that an xAPIC has */
