@@ -334,10 +334,10 @@ def log(host: dict[str, str], text: str) -> str:
     return ""
 
 
-def reach(probe: dict[str, Any], mode: str) -> str:
+def reach(probe: dict[str, Any], mode: str, patches: int) -> str:
     """What an observation says of its place that its aim does not bear out; empty if there is nothing.
 
-    :param probe: of the form that an observation has. :param mode: of the run.
+    :param probe: of the form that an observation has. :param mode: of the run. :param patches: how many its kernel has.
     """
     aim, flags, kvm = probe["aim"], None, None
     pids: set[str] = set()
@@ -368,7 +368,7 @@ def reach(probe: dict[str, Any], mode: str) -> str:
         if not right:
             return f"it says {legible(text, 100)!r} of its place, and no probe says that"
     # A kernel without the series has nothing to say of protection, and protects nothing in any guest beside.
-    needs_none = mode == "plain" and _KVM not in forms
+    needs_none = _KVM not in forms and (mode == "plain" or (not patches and probe["state"] == "plain"))
     for form, fact in _ONCE.items():
         if forms.count(form) != 1 and not (form is _KVM and needs_none):
             return f"it does not say once, of its place, {fact}"

@@ -710,7 +710,8 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], entry: dict[str, A
         raise UnsoundError(f"{place}: the journal does not say that it was planted for this claim before the probe")
     if not planted <= over <= row["_time"] + 1:
         raise UnsoundError(f"{place}: the probe did not end between planting the page and judging the claim")
-    if fault := bounds.reach(entry, run.mode) or bounds.place(run.record["host"], aim):
+    patches = len((run.record["kernel"] or {}).get("patches", ()))
+    if fault := bounds.reach(entry, run.mode, patches) or bounds.place(run.record["host"], aim):
         raise UnsoundError(f"{place}: {fault}")
     leaked = leaks.count_leaked(canary, data, cuts)
     if (entry["got"], entry["leaked"], entry["head"]) != (len(data), leaked, data[:64].hex() if leaked else ""):
