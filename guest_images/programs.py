@@ -55,6 +55,24 @@ class Programs:
                 f"this machine's time-stamp counter cannot be measured: {error}", hint=f"run it by hand: {program}"
             ) from error
 
+    def rows(self) -> list[str]:
+        """The rows of ``tiny_vm``, as it names them where it is called without any.
+
+        :raises ImageError: the program does not run here.
+        """
+        try:
+            done = subprocess.run(
+                [self.folder / "tiny_vm"],
+                env=environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=PATIENCE,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise ImageError(f"tiny_vm does not say which rows it has: {error}") from error
+        return done.stderr.partition("rows:")[2].split()
+
     def names(self) -> list[str]:
         """All of them: the names that the one program goes by."""
         return sorted(p.name for p in self.folder.iterdir() if p.is_symlink())

@@ -73,8 +73,14 @@ def main(argv: list[str]) -> int:
 def _require_room(dump: Path) -> None:
     """See that a dump can be written, before a host is booted for it.
 
-    :raises UserInputError: it cannot.
+    :raises UserInputError: it cannot, or would overwrite something.
     """
+    if dump.is_file():
+        raise UserInputError(
+            f"{dump} is there already, and a dump would overwrite it",
+            stage="debug",
+            hint="name another file, or remove it",
+        )
     folder = dump.resolve().parent
     if dump.is_dir() or not folder.is_dir() or not os.access(dump if dump.exists() else folder, os.W_OK):
         why = "it is a folder" if dump.is_dir() else f"{folder} cannot be written to, or is not there"

@@ -9,6 +9,7 @@ processor, SVM, VMX or SMAP, or KVM's private registers with EPT and without unr
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import json
 import time
@@ -22,6 +23,7 @@ from common.paths import cache_root
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
+from guest_images.programs import programs
 from host_setup.emulated.bochs_host import BOCHS
 from host_setup.emulated.host import EmulatedHost
 from host_setup.emulated.local_host import LocalHost
@@ -106,10 +108,11 @@ def main(argv: list[str]) -> int:
     options = options_parser().parse_intermixed_args(argv)
     terminal = Terminal()
     verdicts: Counter[str] = Counter()
+    rows = programs(Store(cache_root()), terminal).rows()
+    if unknown := [row for row in options.rows if row not in rows]:
+        near = [row for name in unknown for row in difflib.get_close_matches(name, rows)]
+        raise UserInputError(f"tiny_vm has no row {', '.join(unknown)}", hint=f"one of: {' '.join(near or rows)}")
     with _host(options, terminal) as host:
-        rows = _rows_of(host)
-        if unknown := [row for row in options.rows if row not in rows]:
-            raise UserInputError(f"tiny_vm has no row {', '.join(unknown)}", hint=f"one of: {' '.join(rows)}")
         looked = _look(host)
         for row in options.rows or rows:
             if lack := looked.lacks(row):
@@ -146,12 +149,6 @@ def _host(options: argparse.Namespace, terminal: Terminal) -> Iterator[LocalHost
             host = EmulatedHosts(spec, store, terminal, folder, note=terminal.say).cold(options.words, alone=True)
         with closing(host):
             yield host
-
-
-def _rows_of(host: LocalHost) -> list[str]:
-    """The rows that tiny_vm has, as it names them where it is called wrongly."""
-    done = host.ssh.run([f"{HOST_PROGRAMS}/tiny_vm"], seconds=ROW)
-    return done.stderr.decode(errors="replace").partition("rows:")[2].split()
 
 
 def _look(host: LocalHost) -> Host:

@@ -7,6 +7,7 @@ import ast
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ class FakeHost:
         self.parameters, self.check, self.cpuinfo, self.processors = parameters, check, cpuinfo, processors
         self.swaps = swaps
         self.vitals, self.ssh, self.answers, self.ran = Vitals("the host"), self, answers, list[str]()
-        self.usage = f"usage: tiny_vm ROW plain|private|shared\nrows: {' '.join(known)}\n".encode()
+        self.known = list(known)
 
     def run(self, argv: list[str], *, seconds: float) -> Completed:
         if argv == ["cat", "/proc/swaps"]:
@@ -72,8 +73,6 @@ class FakeHost:
             return Completed(tuple(argv), 0, self.cpuinfo.encode(), b"")
         if argv[0] == "nproc":
             return Completed(tuple(argv), 0, f"{self.processors}\n".encode(), b"")
-        if len(argv) == 1:
-            return Completed(tuple(argv), 2, b"", self.usage)
         assert seconds == rows.SECONDS.get(argv[1], rows.ROW)
         self.ran.append(" ".join(argv[1:]))
         answer = self.answers.get(argv[2], ("1", 0))
@@ -90,6 +89,7 @@ def tried(host: FakeHost, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> i
         yield host
 
     monkeypatch.setattr(rows, "_host", fake_host)
+    monkeypatch.setattr(rows, "programs", lambda *_: SimpleNamespace(rows=lambda: host.known))
     return rows.main(argv)
 
 

@@ -327,6 +327,14 @@ def test_dump_that_cannot_be_written_is_told_before_anything_is_booted(
         debug.main(["--dump", str(tmp_path / name)])
 
 
+def test_dump_overwrites_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "core").write_text("mine")
+    monkeypatch.setattr(debug.pypi, "install", lambda *_: pytest.fail("drgn is installed"))
+    with pytest.raises(UserInputError, match="core is there already, and a dump would overwrite it"):
+        debug.main(["--dump", str(tmp_path / "core")])
+    assert (tmp_path / "core").read_text() == "mine"
+
+
 def test_drgn_reads_a_dump_that_stays(host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = drgn(host, monkeypatch, "--dump", str(tmp_path / "core"))
     assert words[1:3] == ["--core", str(tmp_path / "core")]
