@@ -22,8 +22,8 @@ from tests_e2e.support.tiny_vm import tiny_vm_works
 
 SETTLES = 60.0  # seconds: what is freed may wait for a worker of the kernel
 BLOCK_KIB = 2048  # of memory, which one large entry maps
-ALL_ROWS = 300.0  # seconds that the rows of tiny_vm take one after the other
-ALL_ROUNDS = 120.0  # seconds that the rounds of one row take
+ALL_ROWS = 360.0  # seconds that the rows of tiny_vm take one after the other
+ALL_ROUNDS = 240.0  # seconds that the rounds of one row take
 FILLED = 64  # MiB that the guest uses, beside what it has used to boot
 
 
