@@ -418,6 +418,13 @@ def test_what_differs_between_runs_of_one_kind_is_left_open(tmp_path: Path) -> N
     assert result.subject == result.control == (("a seed 17, of …", "sum …, …"),)
 
 
+def test_the_number_of_an_error_is_not_left_open(tmp_path: Path) -> None:
+    """Or a request that was granted would do."""
+    refused, address = "0xffffffffffffffea", "0xffff88800049fe38"
+    (result,) = needs_named(tmp_path, run(tmp_path, Check("to share", refused, refused), Check("at", address, address)))
+    assert result.subject == (("to share", refused), ("at", "…"))
+
+
 def test_whole_sentences_that_differ_are_not_left_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Or any sentence would do."""
     report, other = (run(tmp_path, Check("said", text, text)) for text in ("it was refused", "nobody could read it"))
