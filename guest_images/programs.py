@@ -45,33 +45,35 @@ class Programs:
         :raises ImageError: the program does not run here.
         """
         try:
-            program = str(self.folder / "tsc_rate")
-            done = subprocess.run(
-                [program], env=environment(), capture_output=True, text=True, check=True, timeout=PATIENCE
-            )
+            done = self._run("tsc_rate")
+            done.check_returncode()
             return int(json.loads(done.stdout)["khz"])
         except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
             raise ImageError(
-                f"this machine's time-stamp counter cannot be measured: {error}", hint=f"run it by hand: {program}"
+                f"this machine's time-stamp counter cannot be measured: {error}",
+                hint=f"run it by hand: {self.folder / 'tsc_rate'}",
             ) from error
 
     def rows(self) -> list[str]:
         """The rows of ``tiny_vm``, as it names them where it is called without any.
 
-        :raises ImageError: the program does not run here.
+        :raises ImageError: the program does not run here, or names none.
         """
+        reason = "it names none"
         try:
-            done = subprocess.run(
-                [self.folder / "tiny_vm"],
-                env=environment(),
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=PATIENCE,
-            )
+            if rows := self._run("tiny_vm").stderr.partition("rows:")[2].split():
+                return rows
         except (OSError, subprocess.SubprocessError) as error:
-            raise ImageError(f"tiny_vm does not say which rows it has: {error}") from error
-        return done.stderr.partition("rows:")[2].split()
+            reason = str(error)
+        raise ImageError(
+            f"tiny_vm does not say which rows it has: {reason}", hint=f"run it by hand: {self.folder / 'tiny_vm'}"
+        )
+
+    def _run(self, name: str) -> subprocess.CompletedProcess[str]:
+        program = str(self.folder / name)
+        return subprocess.run(
+            [program], env=environment(), capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
 
     def names(self) -> list[str]:
         """All of them: the names that the one program goes by."""

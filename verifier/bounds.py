@@ -337,7 +337,8 @@ def log(host: dict[str, str], text: str) -> str:
 def reach(probe: dict[str, Any], mode: str, patches: int) -> str:
     """What an observation says of its place that its aim does not bear out; empty if there is nothing.
 
-    :param probe: of the form that an observation has. :param mode: of the run. :param patches: how many its kernel has.
+    :param probe: of the form that an observation has. :param mode: of the run.
+    :param patches: how many patches the kernel under test has.
     """
     aim, flags, kvm = probe["aim"], None, None
     pids: set[str] = set()

@@ -75,16 +75,13 @@ def _require_room(dump: Path) -> None:
 
     :raises UserInputError: it cannot, or would overwrite something.
     """
-    if dump.is_file():
-        raise UserInputError(
-            f"{dump} is there already, and a dump would overwrite it",
-            stage="debug",
-            hint="name another file, or remove it",
-        )
     folder = dump.resolve().parent
-    if dump.is_dir() or not folder.is_dir() or not os.access(dump if dump.exists() else folder, os.W_OK):
+    if dump.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         why = "it is a folder" if dump.is_dir() else f"{folder} cannot be written to, or is not there"
         raise UserInputError(f"no dump can be written to {dump}: {why}", stage="debug", hint="name a file with --dump")
+    if dump.exists():  # a disk of the user's, too
+        why = f"{dump} is there already, and a dump would overwrite it"
+        raise UserInputError(why, stage="debug", hint="name another file with --dump, or remove this one")
 
 
 # --- gdb --------------------------------------------------------------------------------------------------------------

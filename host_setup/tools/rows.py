@@ -42,7 +42,10 @@ NO_PRIVATE_REGISTERS = (
 )
 PARAMETERS = ("ept", "unrestricted_guest")
 ROW = 40.0  # seconds; tiny_vm itself gives up after 20
-SECONDS = {"comes-back": 900.0, "kernels-memory": 240.0}  # runs all the others; requests much, and again and again
+SECONDS = {
+    "comes-back": 900.0,
+    "kernels-memory": 240.0,
+}  # the first runs all the others, the second makes many requests
 VMX_ROWS = ("nested-vmx", "nested-vmx-shadow")
 SVM_ROWS = ("nested", "nested-tables", "nested-again", "nested-shares", "fail-nested", "traced", "neighbour")
 BESIDE_ROWS = ("ended", "kept-register", "backtrace", "refused-moved", "refused-beside")

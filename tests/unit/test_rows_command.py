@@ -7,13 +7,15 @@ import ast
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from common.errors import DeadlineError, MachineLostError, UserInputError
+from common.errors import DeadlineError, ImageError, MachineLostError, UserInputError
 from common.paths import PROJECT
+from guest_images.programs import Programs
 from host_setup.channels.ssh import Completed
 from host_setup.channels.vitals import Vitals
 from host_setup.tools import rows
@@ -238,3 +240,17 @@ def test_lost_host_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_name_that_no_row_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserInputError, match="no row smn"):
         tried(FakeHost(), ["smn"], monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("script", "rows"),
+    [("echo 'usage: tiny_vm ROW' >&2; echo 'rows: walk-bits smm' >&2; exit 2", ["walk-bits", "smm"]), ("exit 2", None)],
+)
+def test_rows_are_those_that_the_program_names(tmp_path: Path, script: str, rows: list[str] | None) -> None:
+    (tmp_path / "tiny_vm").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "tiny_vm").chmod(0o755)
+    if rows:
+        assert Programs(tmp_path, "key").rows() == rows
+    else:
+        with pytest.raises(ImageError, match="which rows it has: it names none"):
+            Programs(tmp_path, "key").rows()

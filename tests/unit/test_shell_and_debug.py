@@ -327,11 +327,14 @@ def test_dump_that_cannot_be_written_is_told_before_anything_is_booted(
         debug.main(["--dump", str(tmp_path / name)])
 
 
-def test_dump_overwrites_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["core", "link", "fifo"])
+def test_dump_overwrites_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     (tmp_path / "core").write_text("mine")
+    (tmp_path / "link").symlink_to("core")
+    os.mkfifo(tmp_path / "fifo")
     monkeypatch.setattr(debug.pypi, "install", lambda *_: pytest.fail("drgn is installed"))
-    with pytest.raises(UserInputError, match="core is there already, and a dump would overwrite it"):
-        debug.main(["--dump", str(tmp_path / "core")])
+    with pytest.raises(UserInputError, match=f"{name} is there already, and a dump would overwrite it"):
+        debug.main(["--dump", str(tmp_path / name)])
     assert (tmp_path / "core").read_text() == "mine"
 
 

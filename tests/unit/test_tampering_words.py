@@ -244,10 +244,12 @@ def test_in_mode_plain_the_words_are_held_as_well(tmp_path: Path, capsys: pytest
     assert (code, "of its place" in output) == (3, True), output
 
 
-@pytest.mark.parametrize(("patches", "said"), [(0, ""), (1, "it does not say once, of its place, how KVM protects")])
+@pytest.mark.parametrize(
+    ("patches", "said"), [(0, ""), (1, "it does not say once, of its place, how KVM protects its guest")]
+)
 def test_only_a_kernel_without_patches_says_nothing_of_protection(tmp_path: Path, patches: int, said: str) -> None:
     report = small_report(tmp_path, None)
     rows = map(json.loads, next(report.glob(f"evidence/{READS}*/control.jsonl")).read_text().splitlines())
     plain = next(row for row in rows if row["state"] == "plain")
     plain["reach"] = [text for text in plain["reach"] if not text.startswith("KVM of")]
-    assert bounds.reach(plain, "protected", patches)[: len(said) or None] == said
+    assert bounds.reach(plain, "protected", patches) == said

@@ -22,7 +22,8 @@
 #define LOCKED_AT RANGE
 #define LOCKED_BYTES (12u << 20)	/* by a VM, beside its program's */
 #define MAY_LOCK (20u << 20)		/* enough for one VM, and not for two */
-#define ROUNDS 4u		/* the first fills what the kernel has; what only some of the others leave behind is somebody else's */
+/* The first round fills what the kernel keeps ready. Of the others the least counts: other processes take memory, too. */
+#define ROUNDS 4u
 #define REQUESTS 12u		/* to take pages back, of which the kernel notes each in 32 bytes at least */
 #define EACH_TIME 256u		/* pages that each of them is about, and as many between them that are private */
 #define SHARING_VMS 3u

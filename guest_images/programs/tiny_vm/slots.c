@@ -137,6 +137,6 @@ const struct row slots_rows[] = {
 	{ "read-only", read_only_is_read_only, .operands = operands, .pages = 1, .serve = tell_readonly,
 	  .device = SLOT_READONLY },
 	{ "beside-moved", memory_beside_stays, .operands = operands, .pages = 1, .serve = serve_neighbours,
-	  .one_space = true },	/* or the memory had its number by the other one, and were lost at once */
+	  .one_space = true },	/* in a second space the memory would keep its number, and be lost at once */
 	{ .name = NULL },
 };
