@@ -35,7 +35,11 @@ def options_parser() -> argparse.ArgumentParser:
     )
     own = parser.add_argument_group("pytest's own, among others (pytest --help)")
     own.add_argument("-k", metavar="EXPRESSION", help="only claims whose name fits; every other claim is MISS")
-    own.add_argument("-m", metavar="MARKERS", help="only claims with these markers, for instance: quick")
+    own.add_argument(
+        "-m",
+        metavar="MARKERS",
+        help="only claims with these markers, for instance: quick, whose exit status is that of the list",
+    )
     own.add_argument("-x", "--exitfirst", action="store_true", help="end at the first failure")
     own.add_argument("-v", "--verbose", action="store_true", help="a line for each claim")
     return parser

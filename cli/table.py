@@ -90,7 +90,7 @@ COMMANDS = (
             "--dry-run",
         ),
         exits=(
-            "0: every claim about the protection is PASS",
+            "0: every claim about the protection is PASS; with -m quick alone: every claim of the quick list",
             "1: at least one claim is FAIL",
             "2: not proven: a claim was not run, the harness broke, or the set-up failed",
         ),

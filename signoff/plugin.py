@@ -51,6 +51,9 @@ NAME = "sealproof-signoff"
 FIXTURE = "trial"
 MOST = 3  # faults of the evidence that the headline names
 _MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?: \([0-9A-Fa-f:.%a-z]{2,60}:[0-9]{1,5}\))?")
+QUICK = "quick"
+"""The marker of the quick list."""
+QUICK_LIST_HOLDS = "every claim of the quick list is PASS; no other claim was tried, so the report says NOT PROVEN"
 ONLY_COLLECTED = "no claim was tried, and no report was written: this is not a sign-off"
 NONE_SELECTED = "no claim was selected: '--collect-only -q' lists their names, '-k' takes a part of one"
 Inquest = Callable[..., list[str]]
@@ -162,6 +165,7 @@ class Signoff:
         self._ourselves: dict[str, str] = {}
         self._sentences: dict[str, str] = {}
         self._deselected: set[str] = set()
+        self._quick: set[str] = set()
         self._problems: list[str] = []
         self._ended: set[str] = set()
         self._now: Trial | None = None
@@ -173,6 +177,7 @@ class Signoff:
         self._broken = ""
         self._link = ""
         self._only_collected = False
+        self._quick_list_holds = False
         self.inquest: Inquest = lambda *, thorough: []  # noqa: ARG005
         self.timeline: Timeline = lambda *_: ""
         self.symbolised: Callable[[str], str] = lambda text: text
@@ -241,6 +246,8 @@ class Signoff:
             if name in self._sentences:
                 self._problems.append(f"two tests claim {name}")
             self._sentences[name] = _sentence(item)
+            if item.get_closest_marker(QUICK) is not None:
+                self._quick.add(name)
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         """Note which claims were deselected."""
@@ -370,7 +377,7 @@ class Signoff:
             return
         terminalreporter.write_sep("=", "sealproof")
         width = min(terminalreporter._tw.fullwidth, 120)  # noqa: SLF001  pytest offers no other way to ask
-        for text, look in lines(self._report, self.folder, width):
+        for text, look in lines(self._report, self.folder, width, QUICK_LIST_HOLDS if self._quick_list_holds else ""):
             write_line(text, **look)
         if self._link:
             write_line(self._link, yellow=True)
@@ -435,8 +442,28 @@ class Signoff:
             session.exitstatus = Exit.NOT_PROVEN
             return
         code = self._report.overall.exit_code
+        self._quick_list_holds = exitstatus == pytest.ExitCode.OK and self._holds_quickly(session, self._report)
+        if self._quick_list_holds:
+            code = Exit.PROVEN
         if code is not Exit.PROVEN or exitstatus == pytest.ExitCode.OK:
             session.exitstatus = code
+
+    def _holds_quickly(self, session: pytest.Session, report: Report) -> bool:
+        """Whether the quick list alone was asked for, and each of its claims is PASS, an attack among them.
+
+        The report of such a run says NOT PROVEN, as nobody tried the other claims. Whoever asks for the list by its
+        name wants to know of the list.
+        """
+        option = session.config.option
+        if option.markexpr.strip() != QUICK or option.keyword or report.problems:
+            return False
+        rows = {row.claim.id: row for row in report.rows}
+        passed = {name for name, row in rows.items() if row.result.status is Status.PASS}
+        return (
+            passed == self._quick
+            and set(rows) - passed == self._deselected
+            and any(rows[name].claim.kind is Kind.ATTACK for name in passed)
+        )
 
     def _finish(self, session: pytest.Session, contract: Contract) -> Report:
         evidence = self._open()

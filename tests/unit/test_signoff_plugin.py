@@ -296,6 +296,58 @@ def test_a_deselected_claim_is_miss(project: Path) -> None:
     assert claims["guest_works"]["sentence"] == "The guest works."
 
 
+QUICK_LIST = "import pytest\n" + ATTACK.replace("def test_host", "@pytest.mark.quick\ndef test_host")
+
+
+@pytest.fixture
+def quick_marker(project: Path) -> None:
+    with (project / "pytest.ini").open("a") as file:
+        file.write("markers = quick: a few claims\n")
+
+
+@pytest.mark.usefixtures("quick_marker")
+def test_the_quick_list_alone_exits_0_and_its_report_proves_nothing(project: Path) -> None:
+    code, result, claims, output = run(project, QUICK_LIST + WORKS, "-m", "quick")
+    assert (code, result["exit_code"], result["verdict"]) == (0, 2, "NOT PROVEN")
+    assert {name: claim["status"] for name, claim in claims.items()} == {
+        "host_cannot_read": "PASS",
+        "guest_works": "MISS",
+        "host_stays_healthy": "MISS",
+    }
+    assert "exit 0: every claim of the quick list is PASS" in output
+    assert "exit 2" not in output
+
+
+@pytest.mark.usefixtures("quick_marker")
+@pytest.mark.parametrize(
+    ("text", "words", "expected"),
+    [
+        (QUICK_LIST + WORKS, ("-k", "host_cannot"), 2),  # the same claims, not asked for by the list's name
+        (QUICK_LIST + WORKS, ("-m", "quick", "-k", "host"), 2),
+        (
+            QUICK_LIST + WORKS,
+            ("-m", "quick or not quick", "--deselect", "tests_e2e/test_claims.py::test_guest_works"),
+            2,
+        ),
+        (QUICK_LIST + WORKS, ("-m", "quick", "tests_e2e/test_claims.py::test_host_cannot_read"), 2),  # a part of it
+        (QUICK_LIST.replace("trial.attach", "1 / 0; trial.attach") + WORKS, ("-m", "quick"), 2),
+        (
+            QUICK_LIST.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control") + WORKS,
+            ("-m", "quick"),
+            1,
+        ),
+        (
+            "import pytest\n" + ATTACK + WORKS.replace("def ", "@pytest.mark.quick\ndef "),
+            ("-m", "quick"),
+            2,
+        ),  # no attack
+    ],
+)
+def test_no_other_selection_exits_0(project: Path, text: str, words: tuple[str, ...], expected: int) -> None:
+    code, result, _, output = run(project, text, *words)
+    assert (code, result["exit_code"]) == (expected, expected), output
+
+
 def test_an_expression_may_be_longer_than_a_files_name(project: Path) -> None:
     code, _, claims, output = run(project, ATTACK + WORKS, "-k", " or ".join(["host_cannot"] * 30))
     assert (code, claims["guest_works"]["status"]) == (2, "MISS"), output
