@@ -113,8 +113,7 @@ def _lines_for_local(settings: Settings, store: Looking) -> list[Line]:
     if isinstance(settings.kernel_source, str):
         fetched = debian_archive.find_fetched(settings.kernel_source, store)
         if fetched is None:
-            name = f"Debian's source of Linux {settings.kernel_source}, series {series.load(settings.series).name}"
-            return [Line("kernel", f"{name}: to be fetched, then built; what follows depends on its release")]
+            return [_line_for_fetch(settings.kernel_source, settings.series)]
         settings = replace(settings, kernel_source=fetched)
     request, terminal = kernel_request(settings, store), Terminal()
     lines: list[Line] = []
@@ -152,6 +151,21 @@ def _lines_for_local(settings: Settings, store: Looking) -> list[Line]:
     lines.append(Line("host", f"{runner.description}, with the guests {_names(guests)}"))
     lines.append(Line("boot", _boot(store, saved=state is not None)))
     return lines
+
+
+def _line_for_fetch(kernel: str, chosen: str) -> Line:
+    """The stage of a kernel whose source is to be fetched.
+
+    :raises UserInputError: the archives have none. :raises KernelError: the series is not made for it.
+    """
+    package = debian_archive.offered(kernel)
+    if package is None:
+        name = f"Debian's source of Linux {kernel}, series {series.load(chosen).name}"
+        return Line("kernel", f"{name}: to be fetched, if an archive has it (none answers now), then built")
+    patches = series.load_for(chosen, package.release)
+    patches.check_base(package.release)
+    name = f"{package.name} {package.version}, series {patches.name}"
+    return Line("kernel", f"{name}: to be fetched, then built; what follows depends on the source")
 
 
 def _names(guests: tuple[GuestSpec, ...]) -> str:

@@ -441,6 +441,11 @@ def _change(content: bytes, file: Path) -> bytes:
         )
     if _CUT_OFF.search(change):
         raise _patch_error(f"{path_text(file)} is truncated: its last file has no change", "save it again")
+    if (name := prefixes.outside(change)) is not None:
+        raise _patch_error(
+            f"{path_text(file)} changes a file outside of the kernel's tree: {path_text(name)}",
+            "make it again at the top of the tree, with git format-patch",
+        )
     return change
 
 

@@ -50,6 +50,11 @@ class Package:
     name: str
     version: str
 
+    @property
+    def release(self) -> str:
+        """The kernel's: of Debian's ``6.12.118-1~bpo12+1`` the part before the dash."""
+        return re.split("[-~+]", self.version)[0]
+
 
 def is_name(text: str) -> bool:
     """Whether a text is the name of a kernel."""
@@ -77,9 +82,7 @@ def tarball(name: str, store: Store, terminal: Terminal, lines: Sequence[str] | 
             terminal.say(f"the Debian archives do not answer: using {path.name}, which was fetched earlier")
             return path
         if package is None:
-            raise UserInputError(
-                f"no Debian archive has a kernel source {name}", stage=STAGE, hint=f"name one of: {NAMES}"
-            )
+            raise _no_source(name)
 
         def make(entry: Path) -> None:
             with terminal.step(f"fetch Debian's {package.name} {package.version}"):
@@ -87,6 +90,25 @@ def tarball(name: str, store: Store, terminal: Terminal, lines: Sequence[str] | 
 
         entry = store.get_or_make(KIND, digest(package.name, package.version), make, need=_NEEDS)
     return next(entry.glob("*.tar.xz"))
+
+
+def offered(name: str, lines: Sequence[str] | None = None) -> Package | None:
+    """The package that ``tarball`` would fetch; None if no archive answers.
+
+    :param name: one for ``is_name``. :param lines: as for ``tarball``.
+    :raises UserInputError: the archives answer, and have no such kernel.
+    """
+    with tempfile.TemporaryDirectory(prefix="sealproof-apt-") as folder:
+        apt = _Apt(Path(folder), lines if lines is not None else sources(name))
+        trouble = apt.update()
+        package = _choose(name, apt)
+    if package is None and not trouble:
+        raise _no_source(name)
+    return package
+
+
+def _no_source(name: str) -> UserInputError:
+    return UserInputError(f"no Debian archive has a kernel source {name}", stage=STAGE, hint=f"name one of: {NAMES}")
 
 
 def sources(name: str) -> list[str]:

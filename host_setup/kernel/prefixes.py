@@ -99,6 +99,17 @@ def written(text: bytes, strip: int | None) -> frozenset[str]:
     return frozenset(names)
 
 
+def outside(change: bytes) -> str | None:
+    """A name in a patch that leads out of the tree; None if there is none.
+
+    A diff of two folders may have their own way, with ``..`` in it, before each name.
+    """
+    changes = [*_changes(change)]
+    lead = max((each.lead for each in changes if each.lead is not None), default=0)
+    names = (name for each in changes for name in each.names if ".." in name[lead:])
+    return next(("/".join(name) for name in names), None)
+
+
 def folder_of(names: Sequence[str], tree: Path) -> str | None:
     """The one folder of a tree below which all these files are; None if there is none."""
     if any(not name or name.startswith("/") or ".." in name.split("/") for name in names):

@@ -92,6 +92,17 @@ def test_a_kernel_that_no_archive_has_is_one_line(archive: Archive, store: Store
     assert "6.1, 6.12, 7.3" in caught.value.hint
 
 
+def test_what_would_be_fetched_is_known_without_it(archive: Archive, store: Store) -> None:
+    package = debian_archive.offered("6.12", archive.lines())
+    assert package == debian_archive.Package("linux-source-6.12", "6.12.118-1")
+    assert package.release == "6.12.118"
+    assert not (store.root / debian_archive.KIND).exists()
+    with pytest.raises(UserInputError, match=r"no Debian archive has a kernel source 6\.99"):
+        debian_archive.offered("6.99", archive.lines())
+    shutil.rmtree(archive.folder)
+    assert debian_archive.offered("6.12", archive.lines()) is None
+
+
 def test_what_was_fetched_is_fetched_once_and_a_newer_one_is_taken(archive: Archive, store: Store) -> None:
     first = debian_archive.tarball("7.3", store, Terminal(), archive.lines())
     for deb in (archive.folder / "pool").iterdir():

@@ -647,10 +647,13 @@ def test_a_patch_may_have_any_name(work: Work) -> None:
     assert work.applied() == work.wanted()
 
 
-def test_a_patch_cannot_reach_out_of_the_tree(work: Work, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "after"), [("a", "b"), ("mm", "mm"), ("/dev/null\n+++ b/mm/new\n@@ -0,0 +1 @@\n+x\n--- a", "b")]
+)
+def test_a_patch_cannot_reach_out_of_the_tree(work: Work, tmp_path: Path, before: str, after: str) -> None:
     (tmp_path / "mine").write_text("mine\n")
-    work.put("a.patch", "--- a/../../../mine\n+++ b/../../../mine\n@@ -1 +1 @@\n-mine\n+theirs\n")
-    with pytest.raises(SealproofError):
+    work.put("a.patch", f"--- {before}/../../../mine\n+++ {after}/../../../mine\n@@ -1 +1 @@\n-mine\n+theirs\n")
+    with pytest.raises(UserInputError, match=r"a\.patch changes a file outside of the kernel's tree: \S*mine"):
         work.applied()
     assert (tmp_path / "mine").read_text() == "mine\n"
 

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import SealproofError, UserInputError
+from common.errors import KernelError, SealproofError, UserInputError
 from common.paths import PROJECT
 from common.store import Store
 from fleet.__main__ import main
 from host_setup import plan as plan_module
 from host_setup import this_machine
+from host_setup.kernel import debian_archive
+from host_setup.kernel.debian_archive import Package
 from host_setup.plan import Looking, NotMadeError, plan
 from host_setup.provision import Settings
 from signoff.contract import Mode
@@ -139,9 +141,20 @@ def test_a_cache_that_cannot_be_made_ends_the_plan(tmp_path: Path, source: Path)
     assert "--cache-folder" in caught.value.hint
 
 
-def test_a_source_that_is_not_fetched_yet_ends_the_plan_in_a_line(tmp_path: Path, source: Path) -> None:
+def test_a_source_that_is_not_fetched_yet_ends_the_plan_in_a_line(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer: Package | None = None
+    monkeypatch.setattr(debian_archive, "offered", lambda _: offer)
     (line,) = plan(Settings("emulated", "stock", "7.3"), Store(tmp_path / "cache"))
-    assert str(line).split(None, 1)[1].startswith("Debian's source of Linux 7.3, series stock: to be fetched")
+    words = "Debian's source of Linux 7.3, series stock: to be fetched, if an archive has it (none answers now)"
+    assert str(line).split(None, 1)[1].startswith(words)
+    offer = Package("linux-source-7.3", "7.3.4-1~bpo13+1")
+    (line,) = plan(Settings("emulated", "protected-memory", "7.3"), Store(tmp_path / "cache"))
+    assert "linux-source-7.3 7.3.4-1~bpo13+1, series protected-memory-7.3: to be fetched, then built" in str(line)
+    offer = Package("linux-source-6.1", "6.1.170-3")
+    with pytest.raises(KernelError, match=r"is made for Linux >=6\.12\.117,<6\.13, the source is Linux 6\.1\.170"):
+        plan(Settings("emulated", "protected-memory", "6.1"), Store(tmp_path / "cache"))
     assert not (tmp_path / "cache").exists()
     entry = tmp_path / "cache/debian-source/a"
     entry.mkdir(parents=True)
