@@ -188,9 +188,11 @@ def hosts_of_bochs(
 def real_machine(settings: Settings) -> tuple[str, inventory.Remote] | None:
     """The real machine that is meant, with its name; None if the host is made here.
 
-    :raises UserInputError: it is not in the inventory, or not expendable.
+    :raises UserInputError: it is not in the inventory, or not expendable; or the inventory that is named is none.
     """
     if settings.host in KINDS:
+        if settings.inventory is not None:
+            inventory.load(settings.inventory)
         return None
     file = settings.inventory or inventory.default_path()
     if settings.host.startswith("ssh://"):

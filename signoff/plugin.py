@@ -276,9 +276,10 @@ class Signoff:
         ]
 
     def forecast(self, session: pytest.Session) -> str:
-        """How many claims this session would try, and how long that may take."""
+        """How many claims this session would try, how long that may take, and why it would be no sign-off."""
         names = (_claim_id(item) for item in session.items if _is_claim(item))
-        return describe(names, last_seconds(self.reports, self.mode))
+        tried = describe(names, last_seconds(self.reports, self.mode))
+        return "; ".join([tried, *surroundings.foreign(session.config, self._contract_path)])
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(

@@ -148,6 +148,21 @@ def _hash_or(path: str, of: str) -> str:
         raise argparse.ArgumentTypeError(f"{path} is neither {kind} nor a readable file: {error}") from error
 
 
+def _path(text: str) -> Path:
+    """A path. An empty one is a variable that nobody has set, and to Python the folder that it is called in."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; the folder here is ./")
+    return Path(text)
+
+
+def _day(text: str) -> date:
+    """A day."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day: write it as YYYY-MM-DD") from error
+
+
 def _tree(text: str) -> str | Path:
     """The hash of sealproof's files, or a folder that holds them."""
     if _HASH.fullmatch(text):
@@ -185,7 +200,8 @@ def parser(name: str = ALONE) -> argparse.ArgumentParser:
         prog=name, description=description.replace("``", ""), formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )  # fmt: skip
-    options.add_argument("report", type=Path, metavar="FOLDER|ARCHIVE", help="a report's folder, or a tar or zip of it")
+    options.add_argument("report", type=_path, metavar="FOLDER|ARCHIVE",
+                         help="a report's folder, or a tar or zip of it")  # fmt: skip
     trust = options.add_argument_group("what you trust; get it from elsewhere than the report")
     trust.add_argument(
         "--key",
@@ -212,12 +228,8 @@ def parser(name: str = ALONE) -> argparse.ArgumentParser:
     trust.add_argument("--is", action="append", default=[], dest="named", type=_name_and_hash, metavar="NAME=SHA256",
                        help="SHA-256 of something that the report was made of, by its name there, such as 'programs', "
                        "'root file system', 'image' (the kernel's) or 'configuration'; may be repeated")  # fmt: skip
-    trust.add_argument(
-        "--oldest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="earliest day on which the run may have begun"
-    )
-    trust.add_argument(
-        "--youngest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="latest day on which the run may have ended"
-    )
+    trust.add_argument("--oldest", type=_day, metavar="YYYY-MM-DD", help="earliest day on which the run may have begun")
+    trust.add_argument("--youngest", type=_day, metavar="YYYY-MM-DD", help="latest day on which the run may have ended")
     return options
 
 

@@ -13,7 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -87,26 +90,45 @@ def main(argv: list[str]) -> int:
     wanted_key = key(request, request.toolchain.version())
     if options.no_run and (folder / KERNEL).read_text(encoding="ascii") != wanted_key:
         raise _no_result(folder, "the result is of another kernel")
+    words = _pytest_words(options, layers, folder, others)
+    if not options.no_run:
+        _require_claims(words)
     kernel = build(request, store, terminal)
     gcov = notes.program(options.compiler)
     lines = _prepare(folder, kernel, request, store, terminal)
     if not options.no_run:
-        pytest.main(
-            [
-                *("-p", plugin.__name__, "--coverage-folder", str(folder)),
-                *("--layers", ",".join(layers), "--series", options.series, "--compiler", options.compiler),
-                *(["--kernel-source", str(options.kernel_source)] if options.kernel_source else []),
-                *others,
-                *(
-                    []
-                    if any(Path(word.partition("::")[0]).exists() for word in others)
-                    else [str(PROJECT / "tests_e2e")]
-                ),
-            ]
-        )
+        pytest.main(words)
     functions = json.loads((folder / plugin.WANTED).read_text(encoding="utf-8"))
     result = gather(gcov, folder, functions, lines, profile.load(request.series).explained, order=(BOOT,))
     return _tell(result, folder, kernel, argv, terminal)
+
+
+def _pytest_words(options: argparse.Namespace, layers: Sequence[str], folder: Path, others: Sequence[str]) -> list[str]:
+    """The command line of pytest's: the options of this command, and those that are not its own."""
+    named = any(Path(word.partition("::")[0]).exists() for word in others)
+    return [
+        *("-p", plugin.__name__, "--coverage-folder", str(folder)),
+        *("--layers", ",".join(layers), "--series", options.series, "--compiler", options.compiler),
+        *(["--kernel-source", str(options.kernel_source)] if options.kernel_source else []),
+        *others,
+        *([] if named else [str(PROJECT / "tests_e2e")]),
+    ]
+
+
+def _require_claims(words: Sequence[str]) -> None:
+    """See that pytest takes its words, before a kernel is built.
+
+    :raises UserInputError: it does not, or they select no claim.
+    """
+    command = [sys.executable, "-E", "-m", "pytest", *words, "--collect-only", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        said = [line for line in (done.stderr + done.stdout).splitlines() if "error: " in line or "ERROR: " in line]
+        raise UserInputError(
+            f"pytest finds no claim by these words: {said[-1].strip() if said else 'none fits'}",
+            stage="coverage",
+            hint="'./sealproof coverage --help' lists the options of this command, 'pytest --help' pytest's",
+        )
 
 
 def _no_result(folder: Path, why: str) -> UserInputError:

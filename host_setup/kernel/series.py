@@ -200,7 +200,8 @@ def _no_series(folder: Path, name: str, *, is_path: bool) -> UserInputError:
         fault = f"no series at {path_text(folder)}: it has no series.toml"
         hint = f"write it there: {_EXAMPLE}, each on a line"
     else:
-        fault = f"no series at {path_text(folder)}: there is no such folder"
+        what = "it is no folder" if folder.exists() else "there is no such folder"
+        fault = f"no series at {path_text(folder)}: {what}"
     return UserInputError(fault, stage=STAGE, hint=hint)
 
 

@@ -52,8 +52,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", choices=KINDS, default="auto", help="kind of host")
     parser.add_argument(
-        "--words", default="", metavar="WORDS", help="boot a new host with these words on its command line"
+        "--words",
+        default="",
+        type=_parse_words,
+        metavar="WORDS",
+        help="boot a new host with these words on its command line",
     )
+
+
+def _parse_words(text: str) -> str:
+    """Words for a kernel's command line.
+
+    :raises argparse.ArgumentTypeError: they are no line of text.
+    """
+    if not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is not one line of text")
+    return text
 
 
 def settings(options: argparse.Namespace) -> Settings:

@@ -158,6 +158,27 @@ def claim(counting: Counting, folder: Path, name: str, *numbers: int) -> None:
     counters.write(folder / "claims" / name, counting.objects, counters.since(counting.counts(), before))
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["-k", "nonsense"], "none fits"),
+        (["tests_e2e/nonsense"], "file or directory not found: tests_e2e/nonsense"),
+    ],
+)
+def test_words_that_pytest_does_not_take_are_an_error_before_a_kernel_is_built(
+    words: list[str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "linux").mkdir()
+    (tmp_path / "linux/Makefile").write_text(
+        "VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 117\nEXTRAVERSION =\nNAME = x\nKERNELVERSION = 6.12.117\n"
+    )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(command, "build", lambda *_: pytest.fail("a kernel is built"))
+    with pytest.raises(UserInputError, match=f"pytest finds no claim by these words: .*{reason}"):
+        command.main(["--folder", str(tmp_path / "result"), "--kernel-source", str(tmp_path / "linux"), *words])
+
+
 def test_each_line_has_the_claims_that_ran_it(counting: Counting, tmp_path: Path) -> None:
     functions = prepare(counting, tmp_path)
     claim(counting, tmp_path, "three", 3)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -189,6 +190,7 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
         (lambda path: path.write_text("From a@b"), "is a file; a series is a folder"),
         (lambda path: path.symlink_to(path), "cannot read the series"),
         (lambda _: None, "there is no such folder"),
+        (os.mkfifo, "it is no folder"),
         (lambda path: (path.mkdir(), (path / "series.toml").symlink_to("series.toml")), "has no series.toml"),
     ],
 )

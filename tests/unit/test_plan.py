@@ -229,6 +229,22 @@ def test_sign_off_that_is_only_planned(tmp_path: Path, source: Path) -> None:
     assert "MISS" not in lines[0]
 
 
+def test_plan_names_what_makes_it_no_sign_off_and_reads_an_inventory_that_is_named(
+    tmp_path: Path, source: Path
+) -> None:
+    def run(*words: str) -> str:
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests_e2e", "--dry-run", *words]
+        variables = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        same = ["--kernel", str(source), "--series", "stock", "--mode", "plain"]
+        done = subprocess.run(
+            [*command, *same], cwd=PROJECT, env=variables, capture_output=True, text=True, check=False
+        )
+        return done.stdout
+
+    assert "; not a sign-off: option --rootdir" in run("--rootdir", str(PROJECT))
+    assert f"the set-up would fail: inventory: {tmp_path} cannot be read" in run("--inventory", str(tmp_path))
+
+
 def test_plan_of_a_run_that_could_not_be_kept_says_so(tmp_path: Path, source: Path) -> None:
     (tmp_path / "file").touch()
     words = ["--dry-run", "--reports", str(tmp_path / "file/reports"), "--kernel", str(source), "--series", "stock"]

@@ -182,6 +182,15 @@ def test_of_several_runs_the_newest_that_lives_is_meant(tmp_path: Path, capfd: p
         shell.main(["--attach", str(tmp_path / "new")])
 
 
+def test_words_for_the_command_line_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    fresh_host.add_options(parser)
+    assert parser.parse_args(["--words", "kvm_amd.npt=0 quiet"]).words == "kvm_amd.npt=0 quiet"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--words", "quiet\ninit=/bin/sh"])
+    assert "is not one line of text" in capsys.readouterr().err
+
+
 def test_options_mean_what_they_mean_to_the_sign_off() -> None:
     parser = argparse.ArgumentParser()
     fresh_host.add_options(parser)

@@ -337,3 +337,18 @@ def test_no_code_of_the_folder_that_it_is_called_in_runs(
         assert done.stderr.startswith("the verifier needs Python 3.11 and the package cryptography: ")
     else:
         assert (done.returncode, done.stdout.partition(" ")[0]) == (0, "PROTECTED"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([""], "the path is empty"),
+        ([".", "--oldest", "9999-99-99"], "is no day: write it as YYYY-MM-DD"),
+        ([".", "--youngest", "yesterday"], "is no day: write it as YYYY-MM-DD"),
+    ],
+)
+def test_an_argument_that_says_nothing_is_an_error(
+    words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert reason in capsys.readouterr().err
