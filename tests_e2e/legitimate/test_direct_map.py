@@ -68,6 +68,12 @@ def test_requests_cost_the_hosts_kernel_no_memory(trial: Trial, host: Host, pool
     tiny_vm_works(trial, host, "kernels-memory", on=alone, ways=["private"], seconds=ALL_ROUNDS)
 
 
+def test_memory_cgroup_of_a_vmm_pays_for_its_guest(trial: Trial, host: Host, pool: HostPool) -> None:
+    """A guest's memory, private or not, is charged to its VMM's memory cgroup, which limits it and can be removed."""
+    alone = pool.shared_with_cmdline("")
+    tiny_vm_works(trial, host, "group", "group-limit", on=alone, ways=["private"])
+
+
 def _look(host: Host, spec: GuestSpec) -> list[Check]:
     before, flags = _whole(host.ssh), _flags(host.ssh)
     during, protected = _start_and_end_guest(host, spec)

@@ -14,6 +14,7 @@
 #include "processes.h"
 #include "rows.h"
 #include "exits.h"
+#include "groups.h"
 #include "looks.h"
 #include "ranges.h"
 #include "refusals.h"
@@ -135,30 +136,28 @@ static GUEST void share_here_and_there(void)
 #define SHORT_LOOKS 4		/* the same, of what many rounds look for */
 #define KVM_TELLS "/sys/kernel/debug/kvm"
 
-/* What a child tells its parent. */
-struct child_report {
-	uint64_t enabled;
-	uint64_t loaded;	/* pages of its guest's code */
-	volatile bool ready, ends;
-};
-
 static const struct row asks = { "child", nothing_more, .operands = operands, .pages = 1 };
 static const struct row shares = { "sharing child", share_here_and_there, .operands = operands, .pages = 1 };
 
-/* A VM in a process of its own, with a row that asks the host for nothing. It ends when it is told to. */
-static void be_vmm(struct child_report *child_report, const struct row *of, bool limited)
+/* A VM in a process of its own. It ends when it is told to. */
+static void be_vmm(struct child_report *child_report, const struct child *of)
 {
 	static struct vm own;
 	unsigned int written = 0, loaded = 0;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	alarm(DEADLINE_S);
-	row = of;
+	row = of->row;
+	if (of->group)
+		enter_group(of->group);
 	make_vm(&own);
-	if (limited) {
+	if (of->used)
+		memset(own.ram + LOCKED_AT, 1, of->used);
+	if (of->spare)
+		limit_group(of->group, of->spare);
+	if (of->limited) {
 		const struct rlimit limit = { MAY_LOCK, MAY_LOCK };
 
-		memset(own.ram + LOCKED_AT, 1, LOCKED_BYTES);
 		if (setrlimit(RLIMIT_MEMLOCK, &limit) || setresuid(NOBODY, NOBODY, NOBODY))
 			cannot("be another user");
 	}
@@ -173,7 +172,8 @@ static void be_vmm(struct child_report *child_report, const struct row *of, bool
 		usleep(LOOK_US);
 }
 
-static pid_t start_vmm(struct child_report **child_report, const struct row *of, bool limited)
+/* Return: 0: it has ended before its guest was done; how, the report has. */
+static pid_t try_vmm(struct child_report **child_report, const struct child *of)
 {
 	pid_t child;
 
@@ -183,30 +183,53 @@ static pid_t start_vmm(struct child_report **child_report, const struct row *of,
 	if (child < 0)
 		cannot("have a child");
 	if (!child) {
-		be_vmm(*child_report, of, limited);
+		be_vmm(*child_report, of);
 		_exit(0);
 	}
 	while (!(*child_report)->ready) {
-		if (waitpid(child, NULL, WNOHANG)) {
-			errno = ECHILD;
-			cannot("have a child with a VM");
-		}
+		if (waitpid(child, &(*child_report)->status, WNOHANG))
+			return 0;
 		usleep(LOOK_US);
 	}
 	return child;
 }
 
-static void end_vmm(pid_t child, struct child_report *child_report)
+pid_t start_vmm(struct child_report **child_report, const struct child *of)
+{
+	const pid_t child = try_vmm(child_report, of);
+
+	if (!child) {
+		errno = ECHILD;
+		cannot("have a child with a VM");
+	}
+	return child;
+}
+
+int run_vmm(const struct child *of)
+{
+	struct child_report *child_report;
+	const pid_t child = try_vmm(&child_report, of);
+
+	if (child)
+		end_vmm(child, child_report);
+	return child_report->status;
+}
+
+void end_vmm(pid_t child, struct child_report *child_report)
 {
 	child_report->ends = true;
 	if (waitpid(child, NULL, 0) != child)
 		cannot("wait for a child");
 }
 
-static uint64_t ask_child(bool limited, uint64_t *loaded)
+static const struct child any = { .row = &asks };
+static const struct child limited = { .row = &asks, .limited = true, .used = LOCKED_BYTES };
+static const struct child sharing = { .row = &shares };
+
+static uint64_t ask_child(const struct child *of, uint64_t *loaded)
 {
 	struct child_report *child_report;
-	const pid_t child = start_vmm(&child_report, &asks, limited);
+	const pid_t child = start_vmm(&child_report, of);
 
 	end_vmm(child, child_report);
 	*loaded = child_report->loaded;
@@ -390,7 +413,7 @@ static uint64_t count_vms(pid_t process)
 static uint64_t run_sharing_vm(void)
 {
 	struct child_report *child_report;
-	const pid_t child = start_vmm(&child_report, &shares, false);
+	const pid_t child = start_vmm(&child_report, &sharing);
 
 	if (!count_vms(child)) {
 		errno = ENOENT;
@@ -421,14 +444,14 @@ static uint64_t serve_children(struct vm *vm, uint32_t what)
 
 	switch (what) {
 	case ASK_CHILD:
-		return ask_child(false, &loaded);
+		return ask_child(&any, &loaded);
 	case LOOK_AT_CHILD:
 		return loaded;
 	case ASK_LIMITED:
-		return ask_child(true, &loaded);
+		return ask_child(&limited, &loaded);
 	case ASK_LIMITED_BESIDE:
-		child = start_vmm(&child_report, &asks, true);
-		answer = ask_child(true, &loaded);
+		child = start_vmm(&child_report, &limited);
+		answer = ask_child(&limited, &loaded);
 		end_vmm(child, child_report);
 		return answer;
 	case RUN_ALL_ROWS:

@@ -6,6 +6,7 @@
 #include "broken.h"
 #include "exchanges.h"
 #include "failures.h"
+#include "groups.h"
 #include "handles.h"
 #include "hyper_v.h"
 #include "interrupts.h"
@@ -29,7 +30,7 @@
 
 static const struct row *const tables[] = {
 	walk_rows, modes_rows, nested_rows, nested_vmx_rows, slots_rows, ranges_rows, failures_rows, handles_rows,
-	disclosures_rows, refusals_rows, paravirt_rows, processes_rows, second_rows, twins_rows, hyper_v_rows,
+	disclosures_rows, refusals_rows, paravirt_rows, processes_rows, groups_rows, second_rows, twins_rows, hyper_v_rows,
 	reset_rows, shutdown_rows, waits_rows, interrupts_rows, exchanges_rows, places_rows,
 	replaced_rows, addresses_rows, broken_rows, beside_rows,
 };
