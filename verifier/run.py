@@ -109,10 +109,13 @@ _DEAD = re.compile(
 _CRASHED = "Kernel panic - not syncing: sysrq triggered crash"
 """What a host says that a claim has crash, and a second kernel after it."""
 _MADE_TO_FAIL = re.compile(
-    r"^[^\n]*\bfail-nth: (?:vmalloc error|page allocation failure)[^\n]*\n(?:[^\n]*\n){0,60}?[^\n]*Mem-Info:[^\n]*$",
+    r"^[^\n]*\bfail-nth: (?:vmalloc error|page allocation failure)[^\n]*\n(?:[^\n]*\n){0,60}?[^\n]*Mem-Info:[^\n]*$|"
+    r"^[^\n]*\bpast-limit invoked oom-killer: [^\n]*\n(?:[^\n]*\n){0,250}?"
+    r"[^\n]*Memory cgroup out of memory: Killed process [0-9]+ \(past-limit\)[^\n]*$",
     re.MULTILINE,
 )
-"""What warn_alloc() (Linux: mm/page_alloc.c) says of an allocation that a claim has fail, in a program of this name."""
+"""What Linux says of programs with these names, which are a claim's: warn_alloc() (mm/page_alloc.c) of an allocation that
+the claim has fail, dump_header() (mm/oom_kill.c) of a VMM that uses more than its memory cgroup may have."""
 _HARM = re.compile(r"/harm-\d+\.txt$")
 """Evidence of what a probe did to a machine under test."""
 _OF_HOST = "/console.log"

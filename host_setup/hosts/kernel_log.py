@@ -32,10 +32,13 @@ _SPLAT = re.compile(
     rf"|{_TRACE}"
     r"|refcount_t: "
 )
-# warn_alloc() (mm/page_alloc.c) tells of an allocation that failed. Where our own program makes it fail, under the name
-# fail-nth (guest_images/programs/tiny_vm/), that is no complaint.
+# warn_alloc() (mm/page_alloc.c) tells of an allocation that failed, dump_header() (mm/oom_kill.c) of a process that used
+# more than its memory cgroup may have. Where our own program has that happen, under the names fail-nth and past-limit
+# (guest_images/programs/tiny_vm/), it is no complaint.
 _MADE_TO_FAIL = re.compile(
-    r"^[^\n]*\bfail-nth: (?:vmalloc error|page allocation failure)[^\n]*\n(?:[^\n]*\n){0,60}?[^\n]*Mem-Info:[^\n]*$",
+    r"^[^\n]*\bfail-nth: (?:vmalloc error|page allocation failure)[^\n]*\n(?:[^\n]*\n){0,60}?[^\n]*Mem-Info:[^\n]*$"
+    r"|^[^\n]*\bpast-limit invoked oom-killer: [^\n]*\n(?:[^\n]*\n){0,250}?"
+    r"[^\n]*Memory cgroup out of memory: Killed process [0-9]+ \(past-limit\)[^\n]*$",
     re.MULTILINE,
 )
 # A process of the host died of a fault of its own (arch/x86/mm/fault.c show_signal_msg(), arch/x86/kernel/traps.c).

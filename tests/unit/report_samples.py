@@ -131,9 +131,11 @@ MADE_OF = {
     "root file system": "0a" * 32, "payload": "0b" * 32, "guest image": "06" * 32, "programs": "08" * 32,
     **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in FILES.items()},
 }  # fmt: skip
-# What the kernel says of an allocation that a claim of ours has fail: no complaint.
+# What the kernel says of an allocation that a claim of ours has fail, and of a VMM that it has killed: no complaint.
 MADE_TO_FAIL = (
     "[    9.1] fail-nth: vmalloc error: size 4\n[    9.2] Call Trace:\n[    9.3]  <TASK>\n[    9.4] Mem-Info:\n"
+    "[    9.5] past-limit invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0\n[    9.6] Call Trace:\n"
+    "[    9.7] Memory cgroup out of memory: Killed process 107 (past-limit) total-vm:152536kB\n"
 )
 COMMIT = "0" * 40
 Change = Callable[[str, str, dict[str, Any]], dict[str, Any]]

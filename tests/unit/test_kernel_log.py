@@ -144,6 +144,25 @@ def test_process_that_dies_of_a_fault_is_told() -> None:
     assert user_faults("\n".join(["[    1.0] Linux version 6.12", *faults, "[   27.0] x: y"])) == faults
 
 
+def test_report_of_a_process_that_we_had_killed_is_no_complaint() -> None:
+    """A VMM of ours uses more than its memory cgroup may have; what comes after that report counts, and amid it."""
+    report = (
+        "[    5.416871] {0} invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n"
+        "[    5.418485] Call Trace:\n"
+        "[    5.418738]  <TASK>\n"
+        "[    5.430781] Memory cgroup out of memory: Killed process 107 ({0}) total-vm:152536kB, UID:0 pgtables:92kB\n"
+    )
+    assert splats(report.format("past-limit")) == []
+    assert splats(report.format("tiny_vm")) == ["[    5.418485] Call Trace:"]
+    assert splats(report.format("past-limit").replace("107 (past-limit)", "107 (qemu)")) == [
+        "[    5.418485] Call Trace:"
+    ]
+    assert splats(report.format("past-limit").replace("Memory cgroup out", "Out")) == ["[    5.418485] Call Trace:"]
+    assert splats(report.format("past-limit") + "[   66.0] Call Trace:\n") == ["[   66.0] Call Trace:"]
+    amid = report.format("past-limit").replace("[    5.418738]", f"{FATAL[0]}\n[    5.418738]")
+    assert splats(amid) == [FATAL[0]]
+
+
 def test_report_of_an_allocation_that_we_made_fail_is_no_complaint() -> None:
     """Fault injection has the kernel report a failed allocation, with a call trace; what comes after it counts."""
     report = (

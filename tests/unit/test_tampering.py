@@ -1104,6 +1104,12 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         3,
         "the evidence gives FAIL",
     ),
+    "a_process_that_was_killed_for_want_of_memory": (
+        REMADE,
+        swap("evidence/host_kernel_stays_healthy/console.log", "past-limit invoked", "qemu invoked"),
+        3,
+        "the evidence gives FAIL",
+    ),
     "no_log": (
         REMADE,
         both(

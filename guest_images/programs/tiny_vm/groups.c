@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -21,13 +22,13 @@
 #define SPARE_SOME (8u << 20)	/* enough to protect the program, and not for that */
 
 /* What the host side is asked. */
-enum { START_FILLING = 0xa000, UNCHARGED, KEPT_GROUPS, ENABLE_WITHOUT_MEMORY, RUN_BEYOND };
+enum { UNCHARGED = 0xa000, UNCHARGED_SHARED, KEPT_GROUPS, ENABLE_WITHOUT_MEMORY, RUN_BEYOND };
 
 /* What a guest has is charged to its VMM's group, and to none when the VM has ended: a page that is keeps the group. */
 static GUEST void group_is_charged(void)
 {
-	service(START_FILLING);
 	tell("KiB of the guest's memory that its VMM's group is not charged for", 0, service(UNCHARGED));
+	tell("KiB that it is not charged for when the guest has shared them", 0, service(UNCHARGED_SHARED));
 	tell("groups that somebody keeps when their VM has ended", 0, service(KEPT_GROUPS));
 }
 
@@ -45,12 +46,20 @@ static GUEST void fill_memory(void)
 		*(volatile unsigned char *)page = 1;
 }
 
+static GUEST void fill_and_share_memory(void)
+{
+	fill_memory();
+	if (way != PLAIN)
+		change(HC_SHARE, FILL_AT, FILL_BYTES / PAGE);
+}
+
 #define GROUPS "/sys/fs/cgroup"
 #define GROUP "tiny_vm-%d"
 #define LOOKS 40	/* half a second each */
 
 static const struct row asks = { "asking child", nothing_more, .operands = operands, .pages = 1 };
 static const struct row fills = { "filling child", fill_memory, .operands = operands, .pages = 1 };
+static const struct row shares = { "sharing child", fill_and_share_memory, .operands = operands, .pages = 1 };
 static const struct timespec settle = { .tv_nsec = 500000000 };
 static char group[NAME_MAX];
 static unsigned long kept_before;
@@ -105,6 +114,7 @@ void limit_group(const char *of, uint64_t spare)
 
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)(read_number(of, "memory.current", NULL) + spare));
 	write_file(of, "memory.max", text);
+	prctl(PR_SET_NAME, "past-limit");	/* the kernel reports whom it kills; host_setup/hosts/kernel_log.py */
 }
 
 /* In a mount namespace of our own: the host may have none of these file systems, or have it elsewhere. */
@@ -115,9 +125,10 @@ static void see_groups(void)
 	if (seen)
 		return;
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    mount("none", GROUPS, "cgroup2", 0, NULL))
+	    (mount("none", GROUPS, "cgroup2", 0, NULL) && errno != EBUSY))	/* that is: it is there */
 		cannot("mount the file system of cgroups");
 	write_file(".", "cgroup.subtree_control", "+memory");
+	kept_before = kept_groups();
 	seen = true;
 }
 
@@ -126,11 +137,24 @@ static void make_group(void)
 	char path[PATH_MAX];
 
 	see_groups();
-	kept_before = kept_groups();
 	snprintf(group, sizeof(group), GROUP, getpid());
 	snprintf(path, sizeof(path), GROUPS "/%s", group);
 	if (mkdir(path, 0755))
 		cannot("make a memory cgroup");
+}
+
+/*
+ * Each CPU holds the last few pages that it has put on an LRU list, also when nobody has them any more. Who wants more of
+ * a group than it has makes the CPUs give them back (Linux: mm/vmscan.c user_proactive_reclaim()).
+ */
+static void have_lists_drained(void)
+{
+	static const char much[] = "1G";
+	const int file = open_file(group, "memory.reclaim", O_WRONLY);
+
+	if (file < 0 || (write(file, much, strlen(much)) < 0 && errno != EAGAIN))
+		cannot("have a memory cgroup give back what it has");
+	close(file);
 }
 
 /* Its processes may take a moment to go. */
@@ -138,6 +162,7 @@ static void remove_group(void)
 {
 	char path[PATH_MAX];
 
+	have_lists_drained();
 	snprintf(path, sizeof(path), GROUPS "/%s", group);
 	for (unsigned int looks = 0; rmdir(path); looks++) {
 		if (errno != EBUSY || looks == LOOKS)
@@ -185,24 +210,30 @@ static uint64_t run_beyond(void)
 	return WIFSIGNALED(status) ? (uint64_t)WTERMSIG(status) : 0;
 }
 
+/* Return: KiB that the group of a VMM is charged less than its guest has stored to. */
+static uint64_t count_uncharged(const struct row *of)
+{
+	const struct child child = { .row = of, .group = group };
+	struct child_report *child_report;
+	uint64_t charged;
+	pid_t process;
+
+	make_group();
+	process = start_vmm(&child_report, &child);
+	charged = read_number(group, "memory.current", NULL);
+	end_vmm(process, child_report);
+	remove_group();
+	return charged < FILL_BYTES ? (FILL_BYTES - charged) / 1024 : 0;
+}
+
 static uint64_t serve_groups(struct vm *vm, uint32_t what)
 {
-	static const struct child filling = { .row = &fills, .group = group };
-	static struct child_report *child_report;
-	static pid_t process;
-	uint64_t charged;
-
 	(void)vm;
 	switch (what) {
-	case START_FILLING:
-		make_group();
-		process = start_vmm(&child_report, &filling);
-		return 0;
 	case UNCHARGED:
-		charged = read_number(group, "memory.current", NULL);
-		end_vmm(process, child_report);
-		remove_group();
-		return charged < FILL_BYTES ? (FILL_BYTES - charged) / 1024 : 0;
+		return count_uncharged(&fills);
+	case UNCHARGED_SHARED:
+		return count_uncharged(&shares);
 	case ENABLE_WITHOUT_MEMORY:
 		return ask_without_memory();
 	case RUN_BEYOND:

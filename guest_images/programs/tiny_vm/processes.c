@@ -179,6 +179,8 @@ static pid_t try_vmm(struct child_report **child_report, const struct child *of)
 
 	alarm(DEADLINE_S);	/* each has as long as a row */
 	*child_report = mmap(NULL, sizeof(**child_report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (*child_report != MAP_FAILED)	/* the parent's group is charged for it, as it stays there */
+		(*child_report)->ready = false;
 	child = *child_report == MAP_FAILED ? -1 : fork();
 	if (child < 0)
 		cannot("have a child");
