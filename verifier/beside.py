@@ -54,10 +54,11 @@ _FORMED = re.compile(
 """Texts of which each line has a form; the contract names which texts there are."""
 
 
-def host_faults(tree: Tree, host: dict[str, str], *, emulated: bool) -> Iterator[str]:
+def host_faults(tree: Tree, host: dict[str, str], *, emulated: bool, tried: bool) -> Iterator[str]:
     """Where what hosts have left is not what they leave.
 
     :param host: what the record says of it. :param emulated: whether hosts are made by an emulator.
+    :param tried: whether a claim has a verdict from a host.
     """
     folders: dict[int, set[str]] = {}
     for name in tree.names:
@@ -65,7 +66,8 @@ def host_faults(tree: Tree, host: dict[str, str], *, emulated: bool) -> Iterator
             folders.setdefault(int(match[1]), set()).add(match[2])
         elif name in _OF_MACHINES and host and "machine" not in host:
             yield f"{name} is of a real machine, and the host is none"
-    if folders and (gone := sorted({*range(1, max(folders) + 1)} - folders.keys())):
+    first = 1 if emulated and tried else 0
+    if gone := sorted({*range(1, max(folders, default=first) + 1)} - folders.keys()):
         yield f"hosts/host-{gone[0]} is missing: each host that was started leaves one"
     strange = _OF_QEMU if "emulator" in host else _OF_BOCHS
     for number, files in sorted(folders.items()):

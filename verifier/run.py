@@ -127,6 +127,8 @@ _TRACER = "# tracer: "  # how a trace of the kernel's begins, which tells of no 
 _ANOTHER = "another-"
 """What the name of a guest begins with that a claim starts beside one of the host's, as large as that one or larger."""
 _FIRMWARE = 4 << 20  # bytes at most that a guest has beside its memory (OVMF's, the largest)
+_FASTEST = 1e-8  # seconds: no processor tries a page in less, which takes a call of the kernel
+_CLOCKS = 60.0  # seconds that a host's clock may gain on this computer's meanwhile
 _HOLDERS = re.compile(r"^\w+: \d+ (private|other) pages$")
 _MAPPED = re.compile(r"frames hold the content, +(\d+) mapped by the kernel, +(\d+) by a process")
 _PAGES_TOLD = re.compile(r"^ *\S+ s: +[1-9]\d* frames hold the content,|^\w+: [1-9]\d* private pages$", re.MULTILINE)
@@ -242,7 +244,8 @@ def derive(tree: Tree) -> Run:
     run.faults += bounds.record(run.record)
     if run.ended:
         run.faults += [*identity.record_faults(run.record), *identity.list_faults(tree, run.record)]
-        run.faults += beside.host_faults(tree, run.record["host"], emulated=run.record["tier"] == "emulated")
+        emulated, tried = run.record["tier"] == "emulated", any(row["command"] for row in run.rows.values())
+        run.faults += beside.host_faults(tree, run.record["host"], emulated=emulated, tried=tried)
     host = rows.facts(run.record)
     for name, claim in run.claims.items():
         row = run.rows.get(name)
@@ -858,6 +861,9 @@ def _sweeps(run: Run, claim: Claim) -> str:
     for guest, guest_map in zip(guests, maps, strict=True):
         if not same(by_guest[guest].rate, guest_map["rate"]):
             raise UnsoundError(f"the speed of guest {legible(guest, 40)}'s map is not what its sweep brought")
+    for guest, sweep in by_guest.items():
+        if not _FASTEST * len(sweep.tried) <= sweep.seconds <= run.rows[claim.id]["seconds"] + _CLOCKS:
+            raise UnsoundError(f"the sweep of guest {legible(guest, 40)} took {sweep.seconds:.3g} s, as none can")
     return ""
 
 

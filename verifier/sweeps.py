@@ -33,7 +33,7 @@ _FIRMWARE = frozenset(range(0xC0000, 0x100000, PAGE))  # is shared from the star
 class Sweep:
     """One sweep.
 
-    :ivar rate: pages a second. :ivar fates: how each page fared, by its address.
+    :ivar rate: pages a second. :ivar seconds: that it took. :ivar fates: how each page fared, by its address.
     :ivar absent: pages that the host has not.
     :ivar read: pages of which bytes came.
     :ivar private: pages that are the guest's alone. :ivar refusals: what they met.
@@ -44,6 +44,7 @@ class Sweep:
     way: str
     size: int
     rate: int
+    seconds: float
     protected: bool
     fates: dict[int, str]
     tried: frozenset[int]
@@ -155,6 +156,7 @@ def read(output: Any, label: str) -> Sweep:
         way=str(output["way"]),
         size=int(output["bytes"]),
         rate=round(len(met) / output["ns"] * 1e9),
+        seconds=output["ns"] / 1e9,
         protected=output["protected"] is True,
         fates=fates,
         tried=frozenset(met),

@@ -219,6 +219,9 @@ class Story:
     def end(self, key: Ed25519PrivateKey | None = None) -> Path:
         """End the run, and sign its reports if there is a key; returns its folder."""
         folder = self.evidence.folder
+        if self.record.tier is Tier.EMULATED:  # each host that was started leaves its folder
+            (folder / "hosts/host-1").mkdir(parents=True, exist_ok=True)
+            (folder / "hosts/host-1/qmp.jsonl").touch()
         self.evidence.write_record(self.record)
         if not self.record.ended:
             write(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -142,6 +143,10 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         both(write_file(CONSOLE, "x\n"), write_file("hosts/host-3/console.log", "x\n")),
         "hosts/host-2 is missing: each host that was started leaves one",
     ),
+    "no_host_at_all": (
+        lambda folder: shutil.rmtree(folder / "hosts"),
+        "hosts/host-1 is missing: each host that was started leaves one",
+    ),
     "a_console_of_a_real_machine": (
         write_file("hosts/console.log", "x\n"),
         "is of a real machine, and the host is none",
@@ -230,8 +235,8 @@ def test_a_real_machine_leaves_its_console(tmp_path: Path) -> None:
     (tmp_path / "hosts").mkdir()
     for name in ("console.log", "console.log.stderr"):
         (tmp_path / "hosts" / name).touch()
-    assert list(beside.host_faults(load(tmp_path), {"machine": "node1"}, emulated=False)) == []
-    assert len(list(beside.host_faults(load(tmp_path), {"cpu": "TCG"}, emulated=True))) == 2
+    assert list(beside.host_faults(load(tmp_path), {"machine": "node1"}, emulated=False, tried=True)) == []
+    assert len(list(beside.host_faults(load(tmp_path), {"cpu": "TCG"}, emulated=True, tried=True))) == 3
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,8 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         sweep(absent=[[0, 11]], found=[[11 * 4096, 1, "EFAULT"], [12 * 4096, 4, None]]),
         "11 pages were not tried by process_vm_readv",
     ),
+    "a_sweep_in_no_time": (sweep(ns=1), "the sweep of guest protected took 1e-09 s, as none can"),
+    "a_sweep_of_a_year": (sweep(ns=31_557_600 * 10**9), "the sweep of guest protected took 3.16e+07 s, as none can"),
     "a_sweep_of_a_guest_that_the_host_has_not": (
         of_host(guests="other (1 MiB)"),
         "the sweep is of guest protected, which the host has not",
