@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-_KEPT = frozenset(" \n\t")
+_BLANKS = frozenset(" \n\t")
 
 
 def printable(text: str) -> str:
@@ -14,4 +14,4 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(char if char in _KEPT or char.isprintable() else "\ufffd" for char in text)
+    return "".join(char if char in _BLANKS or char.isprintable() else "\ufffd" for char in text)

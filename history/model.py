@@ -42,7 +42,7 @@ RunId = Annotated[str, StringConstraints(pattern=r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{
 ClaimId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{1,300}$")]
 Time = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-_KEPT = ConfigDict(extra="forbid", frozen=True)
+_MODEL = ConfigDict(extra="forbid", frozen=True)
 
 
 class Claim(BaseModel):
@@ -52,7 +52,7 @@ class Claim(BaseModel):
     :ivar command: repeats it, if it is not PASS.
     """
 
-    model_config = _KEPT
+    model_config = _MODEL
 
     id: ClaimId
     kind: Kind
@@ -70,7 +70,7 @@ class Place(BaseModel):
     :ivar cell: of the matrix. :ivar number: 1: the whole cell; more: claims that failed were run again.
     """
 
-    model_config = _KEPT
+    model_config = _MODEL
 
     night: RunId
     cell: Name
@@ -84,7 +84,7 @@ class Run(BaseModel):
     :ivar folder: of the report, where it lay. :ivar sha256: of its ``signoff.json``. :ivar place: of a night's run.
     """
 
-    model_config = _KEPT
+    model_config = _MODEL
 
     id: RunId
     started: Time

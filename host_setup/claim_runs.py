@@ -26,7 +26,7 @@ from common.waiting import Deadline, poll_until
 SET_UP = 300.0  # seconds for boot and saved state, on a busy machine
 EACH = 20.0  # seconds for a claim, on average, on a busy machine
 _ENDING = 120.0  # seconds for a run that was told to end, to write its report
-LENT = ("identity", "rootfs", "programs", "keys", "ccache")
+SHARED_KINDS = ("identity", "rootfs", "programs", "keys", "ccache")
 _OWN = ("kernel", "module", "payload", "snapshot", "scratch", "logs")
 _TEST = re.compile(r"^def test_(\w+)\([^)]*\b(?:trial|attack)\b", re.MULTILINE)
 _FOLDERS = ("attacks", "boundaries", "legitimate", "health")
@@ -47,18 +47,18 @@ class OwnCache:
     """A cache for one kernel after the other.
 
     :param user: the user's cache. :param root: of this one, on the file system of the user's.
-    :param lent: kinds of entries that both share.
+    :param shared_kinds: kinds of entries that both share.
     """
 
-    def __init__(self, user: Store, root: Path, lent: Sequence[str] = LENT) -> None:
+    def __init__(self, user: Store, root: Path, shared_kinds: Sequence[str] = SHARED_KINDS) -> None:
         self.store = Store(root)
         self._user = user
-        self._lent = lent
+        self._shared_kinds = shared_kinds
 
     def lend(self) -> None:
         """Share what is the user's."""
         self.store.root.mkdir(parents=True, exist_ok=True)
-        for kind in self._lent:
+        for kind in self._shared_kinds:
             link, target = self.store.root / kind, self._user.root / kind
             target.mkdir(exist_ok=True)
             if not link.exists():
@@ -94,7 +94,7 @@ class ClaimRun:
         return self.folder is not None and any(self.folder.glob("hosts/host-*"))
 
     @property
-    def tried(self) -> dict[str, dict[str, Any]]:
+    def tried_claims(self) -> dict[str, dict[str, Any]]:
         """The claims that were tried, by name, as the report has them."""
         return {row["id"]: row for row in (self.report or {"claims": ()})["claims"] if row["command"]}
 

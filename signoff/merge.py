@@ -49,7 +49,7 @@ from verifier.run import derive, record_of
 from verifier.text import UnsoundError
 from verifier.tree import load
 
-MADE = ("signoff.html", "signoff.css", "signoff.json", *EXPORTS, SUMS, *SIGNATURES, PUBLIC_KEY)
+DERIVED_FILES = ("signoff.html", "signoff.css", "signoff.json", *EXPORTS, SUMS, *SIGNATURES, PUBLIC_KEY)
 """What is made of a part's evidence at its end."""
 
 
@@ -93,7 +93,7 @@ def merge(
     with disk_errors(reports, REPORTS):
         for source in sources:
             # Of a part that was killed nobody vouches for the reports: whoever came later has made them.
-            names = () if source.contents.record.ended else MADE
+            names = () if source.contents.record.ended else DERIVED_FILES
             place = evidence.folder / source.part.folder
             shutil.copytree(source.folder, place, ignore=shutil.ignore_patterns(*names))
             evidence.journal.add("part", run=source.part.run, sums=_sums(place))

@@ -33,7 +33,7 @@ _STAGE = "identity"
 _OURS = "sealproof"
 _LINK = b"120000"
 """A link, in git's trees."""
-_MADE = {"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
+_GENERATED = {"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
 """Folders that no source is in."""
 
 
@@ -137,7 +137,7 @@ def _all(folder: Path, top: Path) -> Iterator[Path]:
         if path.is_symlink() or path.is_file():
             yield path
         elif (
-            path.name not in _MADE
+            path.name not in _GENERATED
             and path != top / "reports"
             and not path.name.startswith(".venv")
             and not (folder == top and path.suffix == ".egg-info")

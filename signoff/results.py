@@ -14,12 +14,12 @@ from signoff.needs import ROLES, Need
 from signoff.observation import Aim, Check, Fact, Observation, State
 from signoff.verdict import Status, describe
 
-SHOWN = 64
+SHOWN_BYTES = 64
 """Bytes of a leak that the report shows; all of them are in the evidence."""
 _OWN = re.compile(r"(?:checks-)?(?:subject|control)\.jsonl|(?:repeat|timeline|oops)\.txt")
 """What is kept with any claim, or with any that does not hold: see :meth:`signoff.trial.Trial.explain`."""
 _FRAME = r"a read of the frame at host-physical 0x[0-9a-f]+, which it left, met: (?:its bytes|[A-Z0-9]+)"
-_MET = {
+_FRAME_WORDS = {
     "frame": re.compile(_FRAME),
     "frames": re.compile(f"{_FRAME}; {_FRAME}"),
     "faults": re.compile(r"bytes of the page came|the host's CPUs took [1-9]\d* faults at the page"),
@@ -147,7 +147,7 @@ def to_run(role: str, observation: Observation) -> Run:
         got=len(observation.data),
         leaked=leaked,
         page_after=observation.page_after,
-        head=observation.data[:SHOWN].hex() if leaked else "",
+        head=observation.data[:SHOWN_BYTES].hex() if leaked else "",
         canary=observation.canary.fingerprint,
         reach=observation.reach,
         facts=observation.facts,
@@ -195,7 +195,7 @@ def need_of(result: Result) -> Need:
 
 def _kind_met(run: Run) -> str:
     """The word for what a probe says that it met at its page; empty: it says nothing of that."""
-    return next((kind for text in run.reach for kind, form in _MET.items() if form.fullmatch(text)), "")
+    return next((kind for text in run.reach for kind, form in _FRAME_WORDS.items() if form.fullmatch(text)), "")
 
 
 def was_tried(result: Result) -> bool:

@@ -44,7 +44,7 @@ except ImportError as error:
 ALONE = "python3 -I verifier"
 _I = "With ``-I``"
 _HASH = re.compile(r"[0-9a-f]{64}")
-_WIDTH, _SHOWN = 100, 8
+_WIDTH, _MOST_ROWS = 100, 8
 
 
 def screen(outcome: Verification, name: str) -> Iterator[str]:
@@ -104,7 +104,7 @@ def _proof_lines(derivation: Derivation) -> Iterator[str]:
             for name, verdict in run.status.items()
             if verdict == status
         ]
-        yield from _several(status, names, most=4 if status == "MISS" else _SHOWN)
+        yield from _several(status, names, most=4 if status == "MISS" else _MOST_ROWS)
 
 
 def _plain(text: object) -> str:
@@ -112,7 +112,7 @@ def _plain(text: object) -> str:
     return str(text).encode("ascii", "backslashreplace").decode()
 
 
-def _several(name: str, words: Sequence[str], most: int = _SHOWN) -> Iterator[str]:
+def _several(name: str, words: Sequence[str], most: int = _MOST_ROWS) -> Iterator[str]:
     for number, word in enumerate(words[:most]):
         yield from _row("" if number else name, word)
     if len(words) > most:

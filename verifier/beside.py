@@ -40,7 +40,7 @@ _BY = (
     r"(?:its own nested page tables|nested page tables of others|the kernel|a process"
     r"|an address space that has nothing else)"
 )
-_TOLD = re.compile(
+_TEXT_LINE = re.compile(
     rf"{_N}\.[0-9]{{3}} s: {_N} frames hold the content, {_N} mapped by the kernel, {_N} by a process"
     rf"|[a-z][a-z0-9-]{{0,39}}:{_N} (?:private|other) pages|{_N} mapped by (?:nobody|{_BY}(?: \+ {_BY})*)"
     rf"|topmost tables:{_N}"
@@ -120,7 +120,7 @@ def text_fault(tree: Tree, name: str) -> str:
     if not _FORMED.search(name):
         return ""
     text = tree.read(name).decode("utf-8", "replace")
-    form = _TRACED if text.startswith("# tracer: ") else _TOLD
+    form = _TRACED if text.startswith("# tracer: ") else _TEXT_LINE
     for line in text.splitlines():
         if not form.fullmatch(line) or not line.replace("\t", " ").isprintable():
             return f"{name} has the line {legible(line, 100)!r}, which no such text has"

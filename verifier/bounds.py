@@ -82,7 +82,7 @@ _OF_KERNEL = {
 _VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel", "HygonGenuine": "Hygon"}
 """As the processor says it, and as the kernel does (Linux: arch/x86/kernel/cpu, c_vendor and c_ident)."""
 _CPU = re.compile(r"(?:smpboot: CPU0|\bCPU): (.+) \(family: 0x")
-_SHOWN = {
+_FEATURE_LINES = {
     "avx": "Supporting XSAVE feature 0x004: 'AVX registers'",
     "pku": "Supporting XSAVE feature 0x200: 'Protection Keys User registers'",
     "svm": "kvm_amd: Nested Paging enabled",
@@ -94,7 +94,7 @@ _MEMORY = re.compile(r"Memory: [0-9]{1,15}K/([0-9]{1,15})K available"), 1024, "K
 """What a kernel says of its machine's size, and in which unit of the record's (Linux: arch/x86/kernel/cpu/topology.c,
 mm/mm_init.c)."""
 _COMMAND = re.compile(r"(?<![a-z] )Command line: (.*)$", re.MULTILINE)
-_HELD = re.compile(rf"guest ({_GUEST}) holds it at guest-physical (0x[0-9a-f]+), before the probe and after")
+_HOLDER = re.compile(rf"guest ({_GUEST}) holds it at guest-physical (0x[0-9a-f]+), before the probe and after")
 _JOB = r"Avocado job [0-9]{1,4}(?: \(claims that were lost\))?|(?:1 run|[2-9] runs|[1-9][0-9] runs) at a time"
 _LONGEST = 31 * 86400.0  # seconds of a job
 _MAPPED = re.compile(
@@ -109,7 +109,7 @@ _KVM = re.compile(
     r"(?: shared_pages: [0-9]{1,12} host_pages_out_of_direct_map: [0-9]{1,12})?"
 )
 _ONCE = {
-    _HELD: "which guest holds it",
+    _HOLDER: "which guest holds it",
     _MAPPED: "where its QEMU has it",
     _SMAPS: "which mapping holds it",
     _KVM: "how KVM protects its guest",
@@ -123,7 +123,7 @@ _USERS = 1 << 56
 _FRAME = r"a read of the frame at host-physical 0x[0-9a-f]+, which it left, met: (?:its bytes|E[A-Z0-9]{2,15})"
 _CAME = "bytes of the page came"
 _BYTES = "met: its bytes"
-_MET = {
+_FRAME_WORDS = {
     "frame": re.compile(_FRAME),
     "frames": re.compile(f"{_FRAME}; {_FRAME}"),
     "faults": re.compile(rf"{_CAME}|the host's CPUs took [1-9][0-9]{{0,8}} faults at the page"),
@@ -285,10 +285,10 @@ def kind_met(reach: Iterable[str]) -> str:
 
     :param reach: the texts of its observation.
     """
-    return " | ".join(kind for text in reach for kind, form in _MET.items() if form.fullmatch(text))
+    return " | ".join(kind for text in reach for kind, form in _FRAME_WORDS.items() if form.fullmatch(text))
 
 
-def made_by(compiler: str, banner: str) -> bool:
+def is_compiler(compiler: str, banner: str) -> bool:
     """Whether a kernel's first line is of the compiler that a record names.
 
     :param compiler: what the compiler says of itself; of one that its user chose first its name, of clang last the
@@ -316,8 +316,8 @@ def log(host: dict[str, str], text: str) -> str:
         if _VENDORS.get(vendor, "") not in words:
             return f"its processor is {legible(words, 60)!r} to the kernel, and of {legible(vendor, 20)} to the record"
     features = host.get("features", "").split(", ")
-    if hidden := [name for name, words in _SHOWN.items() if name not in features and words in text]:
-        return f"it says {_SHOWN[hidden[0]]!r}, and the record's host has no {hidden[0]}"
+    if hidden := [name for name, words in _FEATURE_LINES.items() if name not in features and words in text]:
+        return f"it says {_FEATURE_LINES[hidden[0]]!r}, and the record's host has no {hidden[0]}"
     if "machine" in host:  # its log may begin late
         return ""
     if model and not models:
@@ -350,7 +350,7 @@ def reach(probe: dict[str, Any], mode: str, patches: int) -> str:
         if not isinstance(text, str):
             return "what is said of its place is no text"
         forms += [form for form in _ONCE if form.fullmatch(text)]
-        if match := _HELD.fullmatch(text):
+        if match := _HOLDER.fullmatch(text):
             right = match.groups() == (aim["guest"], pages[0])
         elif match := _MAPPED.fullmatch(text):
             pids.add(match[1])

@@ -29,8 +29,8 @@ _OWN = {"subject.jsonl", "control.jsonl", "checks-subject.jsonl", "checks-contro
 _FIELDS = {"sentence", "vendor", "call", "met", "protected", "files", "both", "subject", "control"}
 _TIMES = re.compile(r"(?P<name>.+) \*(?P<times>[0-9]{1,4})", re.DOTALL)
 _Pairs = tuple[tuple[str, str], ...]
-Seen = Sequence[tuple[str, str, str, str]]
-Checked = Sequence[tuple[str, str, str]]
+ObservationRows = Sequence[tuple[str, str, str, str]]
+CheckRows = Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,9 @@ def _pairs(patterns: dict[str, list[str]]) -> _Pairs:
     return tuple(pairs)
 
 
-def fault(variants: Sequence[Variant], vendor: str, row: dict[str, Any], probes: Seen, checks: Checked) -> str:
+def fault(
+    variants: Sequence[Variant], vendor: str, row: dict[str, Any], probes: ObservationRows, checks: CheckRows
+) -> str:
     """How the evidence of a claim is not as the contract says; empty if it is, or if the contract says nothing of it.
 
     :param vendor: of the host's processor; empty: not known.
@@ -144,7 +146,7 @@ def _row_fault(variant: Variant, row: dict[str, Any]) -> str:
     return ""
 
 
-def _probe_fault(variant: Variant, probes: Seen) -> str:
+def _probe_fault(variant: Variant, probes: ObservationRows) -> str:
     for _, _, _, call in probes:
         if not _like(variant.call, call):
             return f"its call is {legible(call, 60)!r}, and the contract names {variant.call!r}"
@@ -161,7 +163,7 @@ def _file_fault(variant: Variant, names: set[str]) -> str:
     return ""
 
 
-def _check_fault(variant: Variant, checks: Checked) -> str:
+def _check_fault(variant: Variant, checks: CheckRows) -> str:
     for role, needed in variant.checks.items():
         missing, strange = _differences(needed, [(name, expected) for at, name, expected in checks if at == role])
         for name, expected in strange:

@@ -18,7 +18,7 @@ from verifier.words import FATES_MEAN
 FATES = ("leaked", "lost", "shared", "readable", "absent", "private")
 """How a page may have fared, the worst first."""
 BAD = ("leaked", "lost")
-SHOWN = 64
+LISTED = 64
 _LINES, _GAP, _TICK, _APART = 1024, 6, 32 << 20, 12
 Span = tuple[int, int, str]
 """Address of the first page, how many pages, how they fared."""
@@ -61,7 +61,7 @@ class Picture:
 
     def marks(self) -> Iterator[tuple[str, float, float, float]]:
         """Circles around pages that none may overlook: how they fared, centre, radius."""
-        for span in self.bad[:SHOWN]:
+        for span in self.bad[:LISTED]:
             strokes = list(self._strokes(span))
             left, right = min(x for x, _, _ in strokes), max(x + count for x, _, count in strokes)
             top, bottom = strokes[0][1], strokes[-1][1] + 1
@@ -185,8 +185,8 @@ def picture_part(picture: Picture) -> Iterator[str]:
     if picture.bad:
         yield from _ranges(picture.bad)
     yield '<details class="dump"><summary>Ranges of pages</summary>'
-    yield from _ranges(picture.spans[:SHOWN])
-    if (more := len(picture.spans) - SHOWN) > 0:
+    yield from _ranges(picture.spans[:LISTED])
+    if (more := len(picture.spans) - LISTED) > 0:
         yield f'<p class="soft">and {more} more, in <a href="signoff.json">signoff.json</a></p>'
     yield "</details>"
     yield "</figure>"

@@ -80,13 +80,13 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "reach": (list,),
 }
 """Of which kind the values of an observation are. True and false are none of them."""
-_MADE = ("data", "cuts", "canary_key", "canary_bytes")
+_EVIDENCE_ALONE = ("data", "cuts", "canary_key", "canary_bytes")
 """What an observation has in the evidence and not in the journal's line."""
 _OBSERVED = (
     *("page", "state", "call", "returned", "errno", "signal", "si_code", "page_after", "data", "cuts", "got", "leaked"),
     *("head", "canary", "reach", "aim", "seen", "role"),
 )
-_BESIDE = ("si_addr", "facts", *_MADE)
+_BESIDE = ("si_addr", "facts", *_EVIDENCE_ALONE)
 """What an observation may have besides."""
 _KERNEL = (
     *("release", "build_id", "running_build_id", "source", "source_sha256", "config_sha256", "image_sha256"),
@@ -114,15 +114,15 @@ _MADE_TO_FAIL = re.compile(
     r"[^\n]*Memory cgroup out of memory: Killed process [0-9]+ \(past-limit\)[^\n]*$",
     re.MULTILINE,
 )
-"""What Linux says of programs with these names, which are a claim's: warn_alloc() (mm/page_alloc.c) of an allocation that
-the claim has fail, dump_header() (mm/oom_kill.c) of a VMM that uses more than its memory cgroup may have."""
+"""What Linux reports of programs with these names, which are a claim's: an allocation that the claim has fail
+(mm/page_alloc.c, warn_alloc()), and a VMM that uses more than its memory cgroup may have (mm/oom_kill.c)."""
 _HARM = re.compile(r"/harm-\d+\.txt$")
 """Evidence of what a probe did to a machine under test."""
 _OF_HOST = "/console.log"
 _LOGS = (_OF_HOST, "-dmesg.log")
 _CONSOLE = re.compile(r"hosts/[^/]+/console[^/]*\.log")
 _BANNER = re.compile(r"^[^A-Za-z\n]*Linux version (\S+) \(\S+\) \((.*)\) #", re.MULTILINE)
-_TOLD = ("/protected.txt", "/holders.txt")
+_ACCOUNTS = ("/protected.txt", "/holders.txt")
 _TRACER = "# tracer: "  # how a trace of the kernel's begins, which tells of no moment
 _ANOTHER = "another-"
 """What the name of a guest begins with that a claim starts beside one of the host's, as large as that one or larger."""
@@ -254,7 +254,7 @@ def derive(tree: Tree) -> Run:
     _strays(run)
     _one_after_the_other(run)
     _once(run)
-    _all_told(run)
+    _check_planted_pages(run)
     _check_plan(run)
     return run
 
@@ -278,7 +278,7 @@ def _aimed(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     return (probe for probe in row["runs"] if isinstance(probe, dict) and isinstance(probe.get("aim"), dict))
 
 
-def _all_told(run: Run) -> None:
+def _check_planted_pages(run: Run) -> None:
     """A page that was planted for a probe is told, or another try of it would not be; each process is one guest's."""
     processes: dict[tuple[str, str], str] = {}
     for name, row in run.rows.items():
@@ -652,7 +652,7 @@ def _observations(run: Run, claim: Claim, row: dict[str, Any], role: str) -> Ite
     name = f"evidence/{claim.id}/{role}.jsonl"
     content = lines(run.tree.read(name), name) if name in run.tree else []
     probe_rows = [run_row for run_row in row["runs"] if isinstance(run_row, dict) and run_row.get("role") == role]
-    bare = [{key: value for key, value in probe.items() if key not in _MADE} for probe in content]
+    bare = [{key: value for key, value in probe.items() if key not in _EVIDENCE_ALONE} for probe in content]
     if not same(bare, probe_rows):
         raise UnsoundError(f"the {role}'s runs in its line differ from {name}")
     if len({(str(probe.get("canary")), str(probe.get("seen"))) for probe in content}) != len(content):
@@ -813,7 +813,7 @@ def _of_the_kernel(run: Run, name: str, log: str) -> None:
     if not banners or cut:
         raise UnsoundError(f"{name} does not begin with the kernel's boot: its beginning is missing")
     for release, compiler in banners:
-        if kernel and (release != kernel["release"] or not bounds.made_by(kernel["compiler"], compiler)):
+        if kernel and (release != kernel["release"] or not bounds.is_compiler(kernel["compiler"], compiler)):
             raise UnsoundError(
                 f"{name} is of Linux {legible(release, 40)} by {legible(compiler, 60)}, not the record's"
             )
@@ -887,7 +887,7 @@ def _moments(run: Run, claim: Claim) -> str:
     for name in run.rows[claim.id]["evidence"]:
         if run.mode != "plain" and (fault := beside.text_fault(run.tree, name)):
             raise UnsoundError(fault)
-        if not name.endswith(_TOLD) or run.mode == "plain":
+        if not name.endswith(_ACCOUNTS) or run.mode == "plain":
             continue
         mine, text = True, run.tree.read(name).decode("utf-8", "replace")
         if not _PAGES_TOLD.search(text) and not text.startswith(_TRACER):

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
-_KEPT = frozenset(" \n\t")
+_BLANKS = frozenset(" \n\t")
 
 
 class UnsoundError(Exception):
@@ -25,7 +25,7 @@ def legible(text: object, most: int = 300) -> str:
 
 def for_page(text: str) -> str:
     """A text as a report's page shows it."""
-    return "".join(char if char in _KEPT or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return "".join(char if char in _BLANKS or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def parse(data: bytes, label: str) -> Any:

@@ -31,7 +31,7 @@ from host_setup.bisect.steps import Commits, Prefixes, Steps, is_number
 from host_setup.kernel import source
 from host_setup.provision import Settings
 
-ONE, SEVERAL = 0, 1  # exit status
+ONE_FOUND, SEVERAL_FOUND = 0, 1  # exit status
 _WIDTH = 120  # columns of a file
 _ROWS = ("status", "why", "expected", "observed", "control", "shared")
 
@@ -113,7 +113,7 @@ class Searcher:
         self.observations_of(step).append(observation)
         self._notes.add(Note(self._identity(step), step, observation))
 
-    def others(self, step: str) -> list[Observation]:
+    def other_observations(self, step: str) -> list[Observation]:
         """What was observed on other steps."""
         return [
             observation for other, observations in self._seen.items() if other != step for observation in observations
@@ -212,7 +212,7 @@ def find(searcher: Searcher, shop: Workshop, reports: Path, terminal: Terminal) 
             terminal.say(f"trying {steps.name(step)}")
             cast = len(searcher.observations_of(step))
             folder = reports / f"{step[:12]}-{cast + 1}"
-            observation = shop.attempt(steps.settings(step), folder, searcher.others(step), cast)
+            observation = shop.attempt(steps.settings(step), folder, searcher.other_observations(step), cast)
             searcher.add(step, observation)
             print(f"{steps.name(step)}: {trial_line(observation)}", flush=True)  # noqa: T201
         return step
@@ -241,7 +241,7 @@ def main(argv: list[str]) -> int:
     (folder / "answer.json").write_text(json.dumps(facts(searcher, result), indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(answer(searcher, result, repeat, Console().width if sys.stdout.isatty() else _WIDTH))
     print(f"{clock(time.monotonic() - begun)}; {path_text(folder / 'answer.txt')}")  # noqa: T201
-    return ONE if len(result.suspects) == 1 else SEVERAL
+    return ONE_FOUND if len(result.suspects) == 1 else SEVERAL_FOUND
 
 
 def _options_asked(option: argparse.Namespace) -> list[str]:

@@ -42,7 +42,7 @@ from host_setup.this_machine import survey
 
 GOOD, BAD, NEITHER, STOP = 0, 1, 125, 128  # exit status
 _HOSTS = ("auto", "emulated", "nested")
-_TOLD = ("status", "why", "expected", "observed", "control", "shared", "seconds")
+_FIELDS = ("status", "why", "expected", "observed", "control", "shared", "seconds")
 _TREE = "linux"
 
 
@@ -70,10 +70,10 @@ def vote_of(claim: str, run: ClaimRun, *, harm: bool) -> tuple[Vote, str, dict[s
 
     :param harm: a kernel that dies or hangs under the probe is bad as well.
     """
-    result = run.tried.get(claim)
+    result = run.tried_claims.get(claim)
     if result is None:
         return Vote.NOT_PROVEN, run.late or _first([*run.failed_set_up, run.output[-400:], "it printed nothing"]), {}
-    words = {name: str(result.get(name, "")) for name in _TOLD}
+    words = {name: str(result.get(name, "")) for name in _FIELDS}
     given_up = [problem for problem in run.report["problems"] if "the set-up failed" in problem] if run.report else []
     if result["status"] == "PASS" and not given_up and not run.late:
         return Vote.GOOD, result["why"], words

@@ -302,15 +302,15 @@ def checkout(repository: Repository, commit: str, folder: Path) -> None:
     :raises UserInputError: the repository does not hold all of it.
     """
     objects = Path(os.path.abspath(repository.path / repository.ask("rev-parse", "--git-path", "objects")))  # noqa: PTH100
-    lent = folder / ".git/objects/info/alternates"
-    content = lent.read_text(encoding="utf-8", errors="surrogateescape") if lent.is_file() else ""
+    alternates = folder / ".git/objects/info/alternates"
+    content = alternates.read_text(encoding="utf-8", errors="surrogateescape") if alternates.is_file() else ""
     if content != f"{objects}\n":
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         form = repository.ask("rev-parse", "--show-object-format")
         git(folder, "init", "--quiet", "--template=", f"--object-format={form}", stage=STAGE)
-        lent.parent.mkdir(parents=True, exist_ok=True)
-        lent.write_text(f"{objects}\n", encoding="utf-8", errors="surrogateescape")
+        alternates.parent.mkdir(parents=True, exist_ok=True)
+        alternates.write_text(f"{objects}\n", encoding="utf-8", errors="surrogateescape")
     with contextlib.suppress(FileNotFoundError):
         (folder / ".git/index.lock").unlink()  # of one that was killed
     try:

@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
     lines = _prepare(folder, kernel, request, store, terminal)
     if not options.no_run:
         pytest.main(words)
-    functions = json.loads((folder / plugin.WANTED).read_text(encoding="utf-8"))
+    functions = json.loads((folder / plugin.FUNCTIONS).read_text(encoding="utf-8"))
     result = gather(gcov, folder, functions, lines, profile.load(request.series).explained, order=(BOOT,))
     return _tell(result, folder, kernel, argv, terminal)
 
@@ -159,7 +159,7 @@ def _prepare(
 
     with terminal.step("find the functions that have them"):
         lines_of = notes.interesting(kernel.build_tree, is_asked_for, folder / NOTES_FOLDER)
-    (folder / plugin.WANTED).write_text(json.dumps(lines_of), encoding="utf-8")
+    (folder / plugin.FUNCTIONS).write_text(json.dumps(lines_of), encoding="utf-8")
     key_file.write_text(kernel.key, encoding="ascii")
     return lines
 

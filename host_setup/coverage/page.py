@@ -18,7 +18,7 @@ AROUND = 3  # lines of the file that are shown before and after what was added
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PageLine:
     """A line of the page.
 
     :ivar state: ``ran``, ``partly``, ``explained``, ``missing``, ``none`` (no code), or ``old`` (not the series').
@@ -40,7 +40,7 @@ class Sheet:
 
     name: str
     totals: Totals
-    pieces: Sequence[Sequence[Shown]]
+    pieces: Sequence[Sequence[PageLine]]
 
 
 class Sets:
@@ -82,7 +82,7 @@ def html(result: Coverage, facts: Mapping[str, str]) -> str:
 def _sheet(result: Coverage, name: str, sets: Sets) -> Sheet:
     lines, code = result.added[name], result.code.get(name, {})
     gaps = {gap.number: gap for gap in result.gaps if gap.file == name}
-    shown: list[list[Shown]] = []
+    shown: list[list[PageLine]] = []
     last = -AROUND
     near = {number for at in lines.patches for number in range(at - AROUND, at + AROUND + 1)}
     for number in sorted(near):
@@ -93,7 +93,7 @@ def _sheet(result: Coverage, name: str, sets: Sets) -> Sheet:
         last = number
         line, gap = code.get(number), gaps.get(number)
         shown[-1].append(
-            Shown(
+            PageLine(
                 number,
                 lines.text[number - 1].expandtabs(8),
                 _state(number in lines.patches, line is not None, gap),

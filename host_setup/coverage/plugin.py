@@ -19,7 +19,7 @@ from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.kernel.layers import Layer
 from host_setup.provision import Provisioned
 
-WANTED = "wanted.json"
+FUNCTIONS = "wanted.json"
 NOTES = "notes.txt"
 
 
@@ -54,7 +54,7 @@ class Watch:
                 pytest.exit(
                     "coverage is read from outside the host: it needs one that runs in a QEMU here", returncode=2
                 )
-            functions = json.loads((self._folder / WANTED).read_text(encoding="utf-8"))
+            functions = json.loads((self._folder / FUNCTIONS).read_text(encoding="utf-8"))
             self._collector = Collector(Image(fixture.kernel.vmlinux), functions, self._folder, self._note)
             self._collector.watch(fixture.hosts)
         return fixture

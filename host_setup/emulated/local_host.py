@@ -20,7 +20,7 @@ from host_setup.hosts.running import ANY_HOST_KEY, RunningHost
 
 BOOT = 240.0  # seconds that a cold boot may take on a slow, busy machine, with kernels that check themselves (debug)
 RESTORE = 60.0  # seconds that a restore may take on a slow, busy machine; at a load of 14, 20 were too few
-REST = 3  # heartbeats
+REST_BEATS = 3  # heartbeats
 ESTABLISHED, CLOSE_WAIT = "01", "08"  # include/net/tcp_states.h
 OPENSSH = 22  # port of the host's sshd (guest_images/host/inittab)
 
@@ -120,7 +120,7 @@ class LocalHost(RunningHost):
         A machine that is saved before starts each of its lives with that.
         """
         machines = ("host", *self.guest_vitals)
-        goals = {who: self._beats.count(who) + REST for who in machines}
+        goals = {who: self._beats.count(who) + REST_BEATS for who in machines}
         poll_until(
             lambda: all(self._beats.count(who) >= goals[who] for who in machines),
             self._patience(RESTORE),

@@ -10,10 +10,10 @@ from typing import Generic, TypeVar
 
 from host_setup.emulated.local_host import LocalHost
 
-Made = TypeVar("Made", bound=LocalHost)
+HostT = TypeVar("HostT", bound=LocalHost)
 
 
-class LocalHosts(Generic[Made]):
+class LocalHosts(Generic[HostT]):
     """Hosts of one emulator.
 
     :param folder: where each host gets a folder for its logs.
@@ -25,9 +25,9 @@ class LocalHosts(Generic[Made]):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._count = 0
-        self.on_start: Callable[[Made], None] = lambda _: None
+        self.on_start: Callable[[HostT], None] = lambda _: None
 
-    def _boot_cold(self, host: Made, *, alone: bool) -> Made:
+    def _boot_cold(self, host: HostT, *, alone: bool) -> HostT:
         """Boot a host that was just made, and hand it out; it ends if that fails.
 
         :param alone: without guests. :raises MachineError: it does not boot.

@@ -13,7 +13,7 @@ from pathlib import Path
 from common.errors import DeadlineError, HarmError, MachineError
 from common.progress import Terminal
 from common.store import Store
-from host_setup.emulated.local_hosts import LocalHosts, Made
+from host_setup.emulated.local_hosts import HostT, LocalHosts
 from host_setup.hosts import kernel_log
 from host_setup.hosts.guest_spec import GuestSpec
 
@@ -43,7 +43,7 @@ class NotPristineError(MachineError):
     stage = "restore"
 
 
-class SavedHosts(LocalHosts[Made]):
+class SavedHosts(LocalHosts[HostT]):
     """Hands out running hosts of one shape.
 
     :param guests: of each. :param folder: as of ``LocalHosts``. :param note: told, in words, about each fallback.
@@ -66,22 +66,22 @@ class SavedHosts(LocalHosts[Made]):
         self.fallbacks = 0
 
     @abstractmethod
-    def cold(self, cmdline: str = "", *, alone: bool = False) -> Made:
+    def cold(self, cmdline: str = "", *, alone: bool = False) -> HostT:
         """A host booted from nothing, its guests too.
 
         :param cmdline: added to its kernel's command line. :param alone: without guests.
         """
 
     @abstractmethod
-    def _to_be_saved(self, folder: Path) -> Made:
+    def _to_be_saved(self, folder: Path) -> HostT:
         """A host that starts now, to be saved to a folder, in which an earlier one may have left something."""
 
     @abstractmethod
-    def _restored(self, saved: Saved) -> Made:
+    def _restored(self, saved: Saved) -> HostT:
         """A host that goes on from a saved state."""
 
     @abstractmethod
-    def _save_loadable(self, host: Made, folder: Path) -> None:
+    def _save_loadable(self, host: HostT, folder: Path) -> None:
         """Save a host that nobody uses, in a moment from which it can go on.
 
         :raises MachineError: no moment was good.
@@ -96,7 +96,7 @@ class SavedHosts(LocalHosts[Made]):
     def _seconds_to_boot(self) -> float:
         """How long the first boot takes, as a guess for who waits."""
 
-    def start(self) -> Made:
+    def start(self) -> HostT:
         """A pristine running host with its guests: restored, or booted cold if the restore fails its check.
 
         :raises MachineError: it does not even boot cold.
@@ -111,7 +111,7 @@ class SavedHosts(LocalHosts[Made]):
         self.on_start(host)
         return host
 
-    def _first_boot(self, folder: Path) -> Made:
+    def _first_boot(self, folder: Path) -> HostT:
         """Boot for the state to be saved, on which the whole run rests; again, with a note, if the machine is lost.
 
         A host whose kernel said that something is wrong is not tried again: that is a finding.
@@ -139,7 +139,7 @@ class SavedHosts(LocalHosts[Made]):
         raise MachineError("no boot was tried")
 
     @staticmethod
-    def _unhurt(host: Made) -> None:
+    def _unhurt(host: HostT) -> None:
         """Check that no process of the host has died: the cause may also have damaged the state that is saved next.
 
         Also check that KVM knows the speed of its clock (see ``EmulatedSpec.cmdline``).
@@ -155,7 +155,7 @@ class SavedHosts(LocalHosts[Made]):
                 hint="the host measured its clock on a busy machine: run again when the machine is less busy",
             )
 
-    def restore(self, saved: Saved) -> Made:
+    def restore(self, saved: Saved) -> HostT:
         """A host in the saved state, proved by its nonces.
 
         :raises NotPristineError: the nonces are not the saved ones, or were asked for before.
@@ -169,7 +169,7 @@ class SavedHosts(LocalHosts[Made]):
         return host
 
     @staticmethod
-    def prove(host: Made, saved: Saved) -> None:
+    def prove(host: HostT, saved: Saved) -> None:
         """Check that host and guests are in the saved state and untouched since.
 
         :raises NotPristineError: they are not.

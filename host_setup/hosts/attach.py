@@ -17,7 +17,7 @@ from common.errors import UserInputError
 from common.names import path_text
 from host_setup.hosts.base import Host
 
-KEPT = "kept.json"
+ADDRESS_FILE = "kept.json"
 STAGE = "--attach"
 
 
@@ -53,7 +53,7 @@ class KeptHost(BaseModel):
 @contextmanager
 def keep_address(host: Host, folder: Path) -> Iterator[None]:
     """Say in a run's folder for hosts how to log in, as long as the context lasts."""
-    file = folder / KEPT
+    file = folder / ADDRESS_FILE
     guests = {guest.name: host.login_command(guest) for guest in host.guest_specs}
     takes_command = host.qemu is not None
     entry = KeptHost(pid=os.getpid(), host=host.login_command(), guests=guests, takes_command=takes_command)
@@ -72,7 +72,9 @@ def find(report: Path) -> KeptHost:
     :param report: the run's folder; or a folder of such, whose newest kept host is meant.
     :raises UserInputError: it keeps none.
     """
-    files = [file for file in (report / "hosts" / KEPT, *report.glob(f"*/hosts/{KEPT}")) if file.is_file()]
+    files = [
+        file for file in (report / "hosts" / ADDRESS_FILE, *report.glob(f"*/hosts/{ADDRESS_FILE}")) if file.is_file()
+    ]
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:
             entry = KeptHost.model_validate_json(file.read_bytes())

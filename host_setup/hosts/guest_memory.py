@@ -20,7 +20,7 @@ PAGE = 4096
 PAGEMAP_ENTRY = struct.Struct("<Q")
 PAGEMAP_PRESENT = 1 << 63
 PAGEMAP_PFN = (1 << 55) - 1
-ASKED = 32  # pages in one request, which has at most 40 words (guest_images/programs/lib/line_server.h)
+PAGES_PER_REQUEST = 32  # pages in one request, which has at most 40 words (guest_images/programs/lib/line_server.h)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,9 @@ class GuestMemory:
         """
         first = self._hva(gpas[0]) - gpas[0]
         hvas = [hex(first + gpa) for gpa in gpas]
-        requests = (" ".join(["pagemap", *hvas[at : at + ASKED]]) for at in range(0, len(hvas), ASKED))
+        requests = (
+            " ".join(["pagemap", *hvas[at : at + PAGES_PER_REQUEST]]) for at in range(0, len(hvas), PAGES_PER_REQUEST)
+        )
         entries = [entry for reply in self._page_info.ask_all(*requests) for entry in reply["entries"]]
         return [(entry & PAGEMAP_PFN) * PAGE if entry & PAGEMAP_PRESENT else None for entry in entries]
 

@@ -32,9 +32,9 @@ _SPLAT = re.compile(
     rf"|{_TRACE}"
     r"|refcount_t: "
 )
-# warn_alloc() (mm/page_alloc.c) tells of an allocation that failed, dump_header() (mm/oom_kill.c) of a process that used
-# more than its memory cgroup may have. Where our own program has that happen, under the names fail-nth and past-limit
-# (guest_images/programs/tiny_vm/), it is no complaint.
+# warn_alloc() (mm/page_alloc.c) reports an allocation that failed, dump_header() (mm/oom_kill.c) a process that used
+# more than its memory cgroup may have. Neither is a complaint where our own program has it happen, under the names
+# fail-nth and past-limit (guest_images/programs/tiny_vm/).
 _MADE_TO_FAIL = re.compile(
     r"^[^\n]*\bfail-nth: (?:vmalloc error|page allocation failure)[^\n]*\n(?:[^\n]*\n){0,60}?[^\n]*Mem-Info:[^\n]*$"
     r"|^[^\n]*\bpast-limit invoked oom-killer: [^\n]*\n(?:[^\n]*\n){0,250}?"

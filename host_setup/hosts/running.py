@@ -167,11 +167,11 @@ class RunningHost(ABC):
         try:
             self._wait_for_guests(deadline)
         except (MachineError, DeadlineError) as error:
-            if self._plain_one_is_up(deadline):
+            if self._plain_guest_is_up(deadline):
                 raise HarmError(f"a plain guest comes up, and not the one under test: {error.message}") from error
             raise
 
-    def _plain_one_is_up(self, deadline: Deadline) -> bool:
+    def _plain_guest_is_up(self, deadline: Deadline) -> bool:
         """Whether the plain guest boots, and answers; not, if there is none."""
         plain = self.plain_guest
         if plain is None:

@@ -27,7 +27,7 @@ from host_setup.kernel.kept_build import KeptBuild
 from host_setup.kernel.patches import source_tree
 from host_setup.mutate.book import Book, Line, MutantVerdict, equivalents, summary, table
 from host_setup.mutate.claims import Order, coverage, hints
-from host_setup.mutate.faults import FOLDER, Fault, by_hand, machine_made, of_mutant
+from host_setup.mutate.faults import FOLDER, Fault, by_hand, machine_mutants, of_mutant
 from host_setup.mutate.operators import Mutant
 from host_setup.mutate.trial import Trials, kernel_request
 from host_setup.provision import Settings, prepare
@@ -188,7 +188,7 @@ def _ground(option: argparse.Namespace, store: Store, folder: Path, terminal: Te
     logs.mkdir(parents=True, exist_ok=True)
     pristine = source_tree(request.source, (), store, terminal, logs)
     patched = source_tree(request.source, request.series.patches, store, terminal, logs)
-    machine = tuple(machine_made(pristine, patched, request.series.patches))
+    machine = tuple(machine_mutants(pristine, patched, request.series.patches))
     where: Path = option.faults or FOLDER / base.name
     kept_build = KeptBuild(store.root / "kept" / base.name, request, store, terminal)
     reasons = equivalents(where / "equivalent.toml", {mutant.name: mutant.before for mutant in machine})

@@ -82,7 +82,7 @@ def _cut_at_end(lines: Iterator[str]) -> Iterator[str]:
         yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
 
-def machine_made(pristine: Path, patched: Path, series: Sequence[Patch]) -> list[Mutant]:
+def machine_mutants(pristine: Path, patched: Path, series: Sequence[Patch]) -> list[Mutant]:
     """All mutants of what a series adds.
 
     :param pristine: the tree without the series. :param patched: the tree with it.

@@ -18,7 +18,7 @@ from pathlib import Path
 from common.errors import KernelError, SealproofError
 from common.store import Store
 from guest_images.programs import MODULES
-from host_setup.claim_runs import HARM, LENT, ClaimRun, OwnCache, read_run, run_claims
+from host_setup.claim_runs import HARM, SHARED_KINDS, ClaimRun, OwnCache, read_run, run_claims
 from host_setup.kernel import build, series
 from host_setup.kernel.build import Request
 from host_setup.kernel.kept_build import Built, KeptBuild
@@ -66,7 +66,7 @@ class Trials:
         self._failures = failures
         self._whole = whole
         self._commit = commit
-        self._own = OwnCache(store, store.root / "kept/cache", (*LENT, "source"))
+        self._own = OwnCache(store, store.root / "kept/cache", (*SHARED_KINDS, "source"))
         self._cache = self._own.store
 
     def try_fault(self, fault: Fault) -> Line:
@@ -179,7 +179,7 @@ def _outcome(run: ClaimRun) -> MutantOutcome:
                 f"no claim was tried: {(run.failed_set_up or [run.output[-400:].strip()])[0]}", stage=STAGE
             )
         return MutantOutcome({}, [*noticed, *(run.failed_set_up or ["there is no report"])][:1], 0, {})
-    tried = run.tried
+    tried = run.tried_claims
     named: dict[str, str] = {}
     for claim, result in tried.items():
         if result["status"] == "FAIL" and result["kind"] != "health" and not result["why"].startswith(HARM):

@@ -25,7 +25,7 @@ AT_ONCE = 0.5  # seconds in which a command that cannot work ends
 SESSION = 15.0  # seconds in which a management controller opens a session, or says why not
 PARTING = 3.0  # seconds that ipmitool takes to give its session back once its input has ended
 END = 1.0  # seconds that another command takes
-HELD = "already active on another session"  # what ipmitool says then
+SESSION_IS_HELD = "already active on another session"  # what ipmitool says then
 # A program whose output is no terminal keeps it back until it has some thousand bytes, ipmitool as well: the last words
 # of a kernel would never come.
 UNBUFFERED = ("stdbuf", "-o0")
@@ -80,7 +80,7 @@ class ConsoleLog:
     @property
     def is_held(self) -> bool:
         """Whether its command ended because another session has the console."""
-        return self._process is not None and self._process.poll() is not None and HELD in self._complaint()
+        return self._process is not None and self._process.poll() is not None and SESSION_IS_HELD in self._complaint()
 
     def problem(self) -> str:
         """Why nothing more is heard, in one line; empty if it goes on, or there is none."""

@@ -27,7 +27,7 @@ NOBODY = 1  # a port on which nobody listens
 REFUSED = 1  # "administratively prohibited": RFC 4254, 5.1
 RUN_STDIN = 'SEALPROOF_TEXT=$(cat) && eval "$SEALPROOF_TEXT"'
 # What came before a connection broke is not the file.
-PUT = """
+PUT_SCRIPT = """
 umask 077
 cat > "$1.new" && [ "$(stat -c %s "$1.new")" = "$3" ] && chmod "$2" "$1.new" && mv "$1.new" "$1" || {
     rm -f "$1.new"
@@ -117,7 +117,7 @@ class Control:
         :raises ChannelError: it cannot be written.
         """
         self.run(
-            ["sh", "-c", PUT, "sh", path, f"{mode:o}", str(len(content))], seconds=seconds, stdin=content
+            ["sh", "-c", PUT_SCRIPT, "sh", path, f"{mode:o}", str(len(content))], seconds=seconds, stdin=content
         ).require()
 
     def boot_id(self) -> str:

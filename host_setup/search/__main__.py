@@ -35,7 +35,7 @@ ROUND = 20  # sequences between two looks at the clock
 ROUNDS = 1 << 16  # of a seed, at most: no two seeds have a round in common
 
 
-class Lent:
+class HostLoan:
     """A host for one sequence after the other; a fresh one where the last one came to harm."""
 
     def __init__(self, hosts: EmulatedHosts) -> None:
@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
         store = Store(cache_root())
         settings = Settings("emulated", options.series, options.kernel_source, tuple(options.layers))
         kernel, spec = prepare(settings, store, terminal)
-        lent = Lent(EmulatedHosts(spec, store, terminal, folder, note=terminal.say))
+        lent = HostLoan(EmulatedHosts(spec, store, terminal, folder, note=terminal.say))
         run = OnHost(lent.host, lent.end)
         try:
             offered = offers_protection(run)

@@ -49,7 +49,7 @@ class KtapCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class KtapOutput:
     """What a test's output holds of the protocol.
 
     :ivar planned: how many checks it announced; None when it did not. :ivar skipped: why it skipped all of them.
@@ -73,7 +73,7 @@ class Judgement:
     reason: str = ""
 
 
-def read(output: str) -> Said:
+def read(output: str) -> KtapOutput:
     """The protocol's lines among all that a test wrote. Nested checks are indented and belong to their parent."""
     checks: list[KtapCheck] = []
     planned: int | None = None
@@ -91,7 +91,7 @@ def read(output: str) -> Said:
             remarks = []
         elif line.startswith("# ") and not _NOTICE.match(line):
             remarks.append(line.removeprefix("# ").strip())
-    return Said(tuple(checks), planned, skipped, bail_out)
+    return KtapOutput(tuple(checks), planned, skipped, bail_out)
 
 
 def _check(*, failed: bool, text: str, remarks: Sequence[str]) -> KtapCheck:
@@ -129,7 +129,7 @@ def judge(status: int, output: str, *, seconds: float, deadline: float) -> Judge
     return Judgement(KtapOutcome.PASS, f"{left_out} of {len(protocol.checks)} checks skipped" if left_out else "")
 
 
-def _why_skipped(protocol: Said, output: str) -> str:
+def _why_skipped(protocol: KtapOutput, output: str) -> str:
     reasons = [
         protocol.skipped or "",
         *(check.reason for check in protocol.checks if check.outcome is KtapOutcome.SKIP),
@@ -139,7 +139,7 @@ def _why_skipped(protocol: Said, output: str) -> str:
     return reason_found.removeprefix("Requirement not met: ") or _last_line(output) or "no reason given"
 
 
-def _why_failed(status: int, protocol: Said, failed: Sequence[KtapCheck], output: str) -> str:
+def _why_failed(status: int, protocol: KtapOutput, failed: Sequence[KtapCheck], output: str) -> str:
     how = _name_of_signal(status) if status > 128 else f"status {status}"
     if protocol.bail_out is not None:
         return f"{how}: {protocol.bail_out}"

@@ -36,7 +36,7 @@ from host_setup.tools.endurance import reporting
 from host_setup.tools.fresh_host import add_options, settings
 
 WAYS = ("plain", "private", "shared")
-ASKED, REFUSED = "ENABLE with registers", f"{-errno.EOPNOTSUPP & (1 << 64) - 1:#x}"
+REGISTERS_CHECK, REFUSED = "ENABLE with registers", f"{-errno.EOPNOTSUPP & (1 << 64) - 1:#x}"
 NO_PRIVATE_REGISTERS = (
     "with EPT and without unrestricted guest KVM keeps no registers private: real mode's tables are the VMM's"
 )
@@ -127,7 +127,8 @@ def main(argv: list[str]) -> int:
                 verdict, reasons = _verdict(host, row, way, refuses=looked.refuses_registers)
                 verdicts[verdict] += 1
                 _say(
-                    f"{verdict}  {row:24}{way:9}{time.monotonic() - began:6.1f} s", *(f"      {one}" for one in reasons)
+                    f"{verdict}  {row:24}{way:9}{time.monotonic() - began:6.1f} s",
+                    *(f"      {reason}" for reason in reasons),
                 )
                 host.vitals.check()
     _say(", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items(), reverse=True)))
@@ -177,10 +178,12 @@ def _verdict(host: LocalHost, row: str, way: str, *, refuses: bool) -> tuple[str
     except (DeadlineError, MachineError) as error:
         return "FAIL", [str(error)]
     checks = [json.loads(line) for line in done.text.splitlines()]
-    if refuses and any(one["name"].startswith(ASKED) and one["got"] == REFUSED for one in checks):
+    if refuses and any(check["name"].startswith(REGISTERS_CHECK) and check["got"] == REFUSED for check in checks):
         return "SKIP", [NO_PRIVATE_REGISTERS]
-    wrong = [one for one in checks if one["got"] != one["expected"] and (row, one["name"], one["got"]) != OPEN]
-    faults = [f"{one['name']}: {one['got']}, not {one['expected']}" for one in wrong]
+    wrong = [
+        check for check in checks if check["got"] != check["expected"] and (row, check["name"], check["got"]) != OPEN
+    ]
+    faults = [f"{check['name']}: {check['got']}, not {check['expected']}" for check in wrong]
     if done.status != 0 or not checks:
         faults.append(f"status {done.status}")
     return "FAIL" if faults else "PASS", faults

@@ -20,7 +20,7 @@ MOST_LINES = 1024
 GAP = 6  # dots between lines that do not follow one another
 TICK_EVERY = 32 << 20  # bytes
 TICKS_APART = 12  # dots at least, or the text of one runs into the next
-SHOWN = 64
+LISTED = 64
 """Runs of pages that are listed, and bad ones that are circled; all are in signoff.json."""
 BAD = (Fate.LEAKED, Fate.LOST)
 
@@ -76,7 +76,7 @@ def _picture(guest: str, sweeps: Sequence[tuple[str, MemoryMap]]) -> Picture:
     for span in spans:
         parts = [(x, lines[line], count) for line, x, count in _strokes(span, width)]
         strokes.setdefault(span.fate, []).extend(f"M{x} {y}h{count}" for x, y, count in parts)
-        if span.fate in BAD and len(marks) < SHOWN:
+        if span.fate in BAD and len(marks) < LISTED:
             marks.append(_mark(parts, span.fate))
     return Picture(
         guest=guest,
@@ -88,8 +88,8 @@ def _picture(guest: str, sweeps: Sequence[tuple[str, MemoryMap]]) -> Picture:
         ticks=tuple(_ticks(lines, width)),
         marks=tuple(marks),
         bad=tuple(span for span in spans if span.fate in BAD),
-        spans=spans[:SHOWN],
-        more=max(0, len(spans) - SHOWN),
+        spans=spans[:LISTED],
+        more=max(0, len(spans) - LISTED),
     )
 
 

@@ -41,7 +41,7 @@ ls -d /run/sealproof* 2> /dev/null || :
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Parts:
     """All that is made before the machine starts."""
 
     disk: Path
@@ -51,13 +51,13 @@ class Made:
     programs: Programs
 
 
-def make(settings: Settings, store: Store, terminal: Terminal, disk: Callable[[], Path]) -> Made:
+def make(settings: Settings, store: Store, terminal: Terminal, disk: Callable[[], Path]) -> Parts:
     """Make or find it, with progress on the terminal.
 
     :param disk: makes or finds the machine's.
     """
     kernel, programs = kernel_for_machines(settings, store, terminal)
-    return Made(disk(), rootfs(store, terminal), keys(store), kernel, programs)
+    return Parts(disk(), rootfs(store, terminal), keys(store), kernel, programs)
 
 
 class Bench:
@@ -68,7 +68,7 @@ class Bench:
 
     def __init__(
         self,
-        made: Made,
+        made: Parts,
         terminal: Terminal,
         folder: Path,
         attach: Callable[[Path], Sequence[str]] = lambda _: (),

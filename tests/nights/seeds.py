@@ -52,17 +52,17 @@ def of(cell: str, *claims: str) -> set[str]:
 
 
 _SHAKEN: dict[str, set[str]] = {Change.FLAKY: of(FAULTY, SHAKES)}
-_FOUND = of(FAULTY, *NAMED)
+_NAMED_FAULTS = of(FAULTY, *NAMED)
 NIGHTS: dict[int, Night] = {
     1: Night(),
     2: Night(),
     3: Night(_SHAKEN, squares=(FLAKY.format(1), WELL)),
     4: Night(),
-    5: Night({Change.REGRESSED: _FOUND}, NightExit.WORSE, (WORSE.format(2), WELL)),
+    5: Night({Change.REGRESSED: _NAMED_FAULTS}, NightExit.WORSE, (WORSE.format(2), WELL)),
     6: Night(squares=(FAILS.format(2), WELL)),
     7: Night({Change.FLAKY: of(PLAIN, SHAKES)}, squares=(FAILS.format(2), FLAKY.format(1))),
     8: Night(squares=(FAILS.format(2), WELL)),
-    9: Night({Change.FIXED: _FOUND}),
+    9: Night({Change.FIXED: _NAMED_FAULTS}),
     10: Night(
         {Change.REGRESSED: of(PLAIN, READS), **_SHAKEN}, NightExit.WORSE, (FLAKY.format(1), WORSE.format(1))
     ),

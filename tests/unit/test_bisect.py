@@ -167,7 +167,7 @@ def test_the_first_bad_commit_is_told_with_both_observations(
     hosts: Hosts, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = state(tree)
-    assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.ONE
+    assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.ONE_FOUND
     assert state(tree) == before
     text = capsys.readouterr().out
     short = git(tree, "rev-parse", "--short", "HEAD~4")
@@ -197,15 +197,15 @@ def test_a_search_that_was_ended_goes_on_and_builds_nothing_twice(hosts: Hosts, 
         command.main(words(tree, tmp_path, "--good", "HEAD~9"))
     assert nothing_is_left(tmp_path)
     hosts.at_run = lambda _: None
-    assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.ONE
+    assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.ONE_FOUND
     notes = Notes(tmp_path / "reports" / CLAIM / "observations.jsonl")._notes
     runs = [note for note in notes if note.seen.vote is not Vote.NOT_BUILT]
     assert len(hosts.tried) == len(runs) + 1, "one was not finished, the others count"
     assert max(hosts.tried.count(number) for number in hosts.tried if number != hosts.tried[4]) == 2
     hosts.tried.clear()
-    assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.ONE
+    assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.ONE_FOUND
     assert hosts.tried == []
-    assert command.main(words(tree, tmp_path, "--good", "HEAD~9", "--afresh")) == command.ONE
+    assert command.main(words(tree, tmp_path, "--good", "HEAD~9", "--afresh")) == command.ONE_FOUND
     assert hosts.tried
 
 
@@ -213,7 +213,7 @@ def test_what_does_not_build_leaves_a_range(
     hosts: Hosts, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hosts.first_bad = 8
-    assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.SEVERAL
+    assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.SEVERAL_FOUND
     text = capsys.readouterr().out
     assert "the first bad one is among these 2:" in text
     assert "kernel 8 (does not build: the code does not build)" in text
@@ -224,7 +224,7 @@ def test_a_step_that_errs_once_is_tried_again(
     hosts: Hosts, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hosts.lies = {2: claim_run("FAIL", "a flake"), 3: claim_run("ERROR", "no answer")}
-    assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.ONE
+    assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.ONE_FOUND
     text = capsys.readouterr().out
     assert "kernel 6\n" in text.partition("the first bad one: ")[2][:30]
     assert "flaky: " in text
@@ -248,7 +248,7 @@ def test_the_same_code_is_tried_once(hosts: Hosts, tree: Path, tmp_path: Path) -
     (tree / FILE).write_text("int memory = 3; /* the same again */\n")
     git(tree, "checkout", "--quiet", "--detach", "HEAD~20")
     head = git(tree, "rev-parse", "HEAD@{1}")
-    assert command.main(words(tree, tmp_path, "--good", "HEAD~9", "--bad", head)) == command.ONE
+    assert command.main(words(tree, tmp_path, "--good", "HEAD~9", "--bad", head)) == command.ONE_FOUND
     assert max(hosts.tried.count(number) for number in hosts.tried) == 2
 
 
@@ -264,7 +264,7 @@ def test_the_first_bad_patch_of_a_series_is_found(
             f"--- a/{FILE}\n+++ b/{FILE}\n@@ -1 +1 @@\n-int memory = {number};\n+int memory = {number + 1};\n"
         )
     argv = words(tree, tmp_path, "--good", "2", "--bad", "12", "--series", str(folder))
-    assert command.main(argv) == command.ONE
+    assert command.main(argv) == command.ONE_FOUND
     text = capsys.readouterr().out
     assert "the first bad one: 5 of 12 patches: 0005-p.patch" in text
     assert "4 of 12 patches: 0004-p.patch" in text
@@ -360,7 +360,7 @@ def test_two_do_not_share_the_folder(hosts: Hosts, tree: Path, tmp_path: Path) -
 def test_a_report_of_an_earlier_run_is_not_taken_for_this_one(hosts: Hosts, tree: Path, tmp_path: Path) -> None:
     old = tmp_path / "reports" / CLAIM / "runs" / f"{git(tree, 'rev-parse', 'HEAD')[:12]}-1" / "99991231T000000Z-x"
     old.mkdir(parents=True)
-    assert command.main(words(tree, tmp_path, "--good", "HEAD~5")) == command.ONE
+    assert command.main(words(tree, tmp_path, "--good", "HEAD~5")) == command.ONE_FOUND
     assert not old.exists()
     assert hosts.tried
 

@@ -11,7 +11,7 @@ import pytest
 from host_setup.kernel import series
 from host_setup.mutate import operators
 from host_setup.mutate.added_lines import files_touched, lines_added
-from host_setup.mutate.faults import machine_made, of_mutant
+from host_setup.mutate.faults import machine_mutants, of_mutant
 from host_setup.mutate.operators import Mutant, Operator
 from host_setup.mutate.text import CText
 
@@ -200,7 +200,7 @@ def test_all_of_a_series_is_looked_at(tmp_path: Any, source: Any) -> None:
     for tree in ("old", "new"):
         (tmp_path / tree / "mm").mkdir(parents=True)
     (tmp_path / "new" / FILE).write_text(source)
-    result = machine_made(tmp_path / "old", tmp_path / "new", patches)
+    result = machine_mutants(tmp_path / "old", tmp_path / "new", patches)
     # The gates are found by themselves.
     assert Operator.GATE_IGNORED in {mutant.operator for mutant in result}
     assert {mutant.file for mutant in result} == {FILE}

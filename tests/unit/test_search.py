@@ -649,7 +649,7 @@ def test_a_host_is_used_until_it_is_lost() -> None:
         return namespace
 
     hosts: Any = SimpleNamespace(start=start)
-    lent: Any = command.Lent(hosts)
+    lent: Any = command.HostLoan(hosts)
     assert lent.host() is lent.host() is started[0]
     assert started[0].stopped == ["stop"]
     started[0].lost = "it is gone"

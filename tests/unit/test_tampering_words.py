@@ -233,7 +233,7 @@ def test_what_hosts_are_is_said(facts: dict[str, str]) -> None:
     ],
 )
 def test_the_compiler_is_the_kernels(message: str, banner: str, *, same: bool) -> None:
-    assert bounds.made_by(message, banner) is same
+    assert bounds.is_compiler(message, banner) is same
 
 
 def test_in_mode_plain_the_words_are_held_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

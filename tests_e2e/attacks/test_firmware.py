@@ -30,9 +30,9 @@ from tests_e2e.support.kexec import kexec, with_its_kernel
 from tests_e2e.support.memory import shell
 
 ENTRY = 0xFFFF0  # where Linux jumps to: arch/x86/realmode/rm/reboot.S
-TOLD = "V"
-# mov $TOLD, %al; out %al, $0xe9; mov $6, %al; mov $0xcf9, %dx; out %al, (%dx); hlt: it tells, and resets the machine.
-CODE = bytes([0xB0, ord(TOLD), 0xE6, 0xE9, 0xB0, 6, 0xBA, 0xF9, 0x0C, 0xEE, 0xF4])
+LETTER = "V"
+# mov $LETTER, %al; out %al, $0xe9; mov $6, %al; mov $0xcf9, %dx; out %al, (%dx); hlt: it tells, and resets the machine.
+CODE = bytes([0xB0, ord(LETTER), 0xE6, 0xE9, 0xB0, 6, 0xBA, 0xF9, 0x0C, 0xEE, 0xF4])
 HVA = re.compile(r" is (0x[0-9a-f]+)$")
 # What Linux says of the RSDP, the pointer to ACPI's tables: its address, and the firmware's maker.
 RSDP = re.compile(r"ACPI: RSDP 0x([0-9A-F]+) \w+ \(v00 (.{6})\)")
@@ -87,7 +87,7 @@ def _reboot(host: Host, guest: Guest) -> list[Check]:
     guest.close()  # nothing answers on the old connections
     guest.wait_for_boot(before + 1, Deadline(BOOT))
     output = host.ssh.run(["cat", _file(guest.spec)], seconds=20).require().text
-    expected = "" if guest.spec.opts_in else TOLD
+    expected = "" if guest.spec.opts_in else LETTER
     return [Check("what the host's code has told", expected or "nothing", output or "nothing"), *well(guest)]
 
 

@@ -65,7 +65,7 @@ NUMBER, CODE_AT, DEVICE_AT = "5ec2e7c0ffee", "8080604", "8080605"
 ARGUMENT, ARGUMENT_OF_FLUSH = "7e11eaf", "asid: 132193967"
 # guest_images/programs: MSR_TSC_AUX, and as much of SECRET as it holds
 LOADED = "c0000103, value e7c0ffee"
-TRIED = "48, value 2"  # MSR_SPEC_CTRL; without private registers KVM has each value traced that it tries
+TRIED_VALUE = "48, value 2"  # MSR_SPEC_CTRL; without private registers KVM has each value traced that it tries
 # Later KVM tries none for a guest whose host's processor does not have it (arch/x86/kvm/cpuid.h,
 # guest_has_spec_ctrl_msr()); no emulated one has.
 TRIES = "<6.14"
@@ -157,7 +157,7 @@ def _check_register_events(host: Host, way: str, *, tries: bool) -> list[Check]:
         Check(
             "lines of the trace with the register that KVM tries",
             shown if tries else "none",
-            lines_with(trace_text, TRIED),
+            lines_with(trace_text, TRIED_VALUE),
         ),
         *(Check(f"events {event}", "some", _some(bool(lines))) for event, lines in of.items()),
         *(

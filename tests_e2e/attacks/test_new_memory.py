@@ -25,7 +25,7 @@ from tests_e2e.support.live_memory import frames_in
 from tests_e2e.support.memory import MIB, shell
 from tests_e2e.support.registers import judge_each
 
-LEFT = 2  # quarters of the memory that is available to the host
+QUARTERS_LEFT = 2  # quarters of the memory that is available to the host
 TIMEOUT = 120.0  # for a host to fill that, on a busy machine
 MANY = 1024  # page frames: 4 MiB
 
@@ -43,7 +43,7 @@ def test_guest_finds_nothing_of_the_host_in_new_memory(trial: Trial, attack: Att
 def _leave(host: Host, pattern: bytes) -> None:
     """Have a process of the host fill memory with a pattern, and end."""
     available = "awk '/^MemAvailable:/ { print $2 }' /proc/meminfo"
-    size = int(host.ssh.run(["sh", "-c", available], seconds=20).require().text) * LEFT // 4 // (MIB >> 10)
+    size = int(host.ssh.run(["sh", "-c", available], seconds=20).require().text) * QUARTERS_LEFT // 4 // (MIB >> 10)
     host.ssh.run([f"{HOST_PROGRAMS}/leave_behind", pattern.hex(), str(size)], seconds=TIMEOUT).require()
 
 

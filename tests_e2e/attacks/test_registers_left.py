@@ -38,7 +38,7 @@ PAUSE = 0.3  # seconds between two looks
 TRIES = 10
 KINDS = {"general registers": GENERAL, "vector registers": VECTORS}
 
-Left = dict[str, frozenset[int]]
+FramesByKind = dict[str, frozenset[int]]
 """Page frames that hold some of a kind of register."""
 
 
@@ -159,7 +159,7 @@ def _expectation(work: Work, frames: frozenset[int], whose: Mapping[int, str]) -
     return "some", "some" if frames else "none"
 
 
-def pages_left(memory: Memory, *secret: bytes) -> list[Left]:
+def pages_left(memory: Memory, *secret: bytes) -> list[FramesByKind]:
     """For each secret by kind of register the page frames that hold a word of it."""
     words = {
         int.from_bytes(page[at : at + WORD], "little"): (number, kind)

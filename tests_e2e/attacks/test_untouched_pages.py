@@ -19,7 +19,7 @@ from tests_e2e.support.loads import load
 from tests_e2e.support.pagemap import place, places
 
 MIB = 1 << 20
-TRIED = 10  # pages for each way
+PAGES_EACH_WAY = 10  # pages for each way
 MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h
 STORE = bytes.fromhex("c60701")  # mov byte [rdi], 1
 
@@ -39,7 +39,7 @@ def _try_pages(attack: Attack, host: Host, guest: Guest) -> list[Check]:
     with attack.puppeteer(host) as puppeteer, puppeteer.inside(guest.pid) as qemu:
         attacker = puppeteer.spawn()
         for way, (reach, refused) in WAYS.items():
-            for _ in range(TRIED):
+            for _ in range(PAGES_EACH_WAY):
                 page = Target(guest.pid, 0, pages.pop(), 0)
                 met = reach(qemu, attacker, page)
                 checks.append(Check(f"{way} at {page.hva:#x}", refused if private else "done", met))
@@ -62,7 +62,7 @@ def _pages_without_frame(host: Host, guest: Guest) -> list[int]:
         for address in [first + number * PAGE_SIZE]
         if not private or any(start <= address < end for start, end in private)
     ]
-    count = TRIED * len(WAYS)
+    count = PAGES_EACH_WAY * len(WAYS)
     if len(addresses) < count:
         raise ChannelError(f"guest {guest.spec.name} has only {len(addresses)} pages that nobody touched")
     upper = addresses[-max(count, len(addresses) // 2) :]  # a guest that runs on takes the lowest first

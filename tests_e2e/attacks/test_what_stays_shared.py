@@ -29,7 +29,9 @@ from tests_e2e.support.registers import judge_each
 
 REFUSED = "refused"
 PANIC = "Kernel panic - not syncing: "
-HELD = "kvm-guest: the host holds memory that was shared: no kexec"  # arch/x86/kernel/kvm_protected.c of the series
+KEXEC_REFUSAL = (
+    "kvm-guest: the host holds memory that was shared: no kexec"  # arch/x86/kernel/kvm_protected.c of the series
+)
 
 
 def test_guest_does_not_use_what_it_cannot_take_back(trial: Trial, attack: Attack) -> None:
@@ -114,5 +116,5 @@ def _start_anew(host: Host, guest: Guest) -> list[Check]:
     )
     return [
         Check("the other kernel comes up", str(not protected), str(guest.boots() > boots)),
-        Check("the last words of the guest", str([HELD] if protected else []), str(words())),
+        Check("the last words of the guest", str([KEXEC_REFUSAL] if protected else []), str(words())),
     ]

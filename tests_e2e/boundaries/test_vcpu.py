@@ -25,7 +25,7 @@ from tests_e2e.support.host_memory import memory_of
 from tests_e2e.support.registers import judge_each, user_canary
 from tests_e2e.support.steps import open_file
 
-HELD = 64  # bytes, in the registers r8 to r15, which KVM keeps one behind the other
+REGISTER_BYTES = 64  # bytes, in the registers r8 to r15, which KVM keeps one behind the other
 HOLDS = 1.0  # seconds at a time, of the guest's time
 PAUSE = 0.3  # seconds between two looks
 TRIES = 10
@@ -40,7 +40,7 @@ def test_kernel_reads_registers_of_a_protected_guest(attack: Attack) -> None:
     """The host's kernel reads what a guest has in registers, in the memory in which KVM keeps them."""
 
     def read(attacker: Puppet, at: int) -> Answer:
-        return Answer(*attack_by_module(attacker, Method.DIRECT_MAP_READ, at, HELD))
+        return Answer(*attack_by_module(attacker, Method.DIRECT_MAP_READ, at, REGISTER_BYTES))
 
     _read(attack, "direct map", lambda _: read)
 
@@ -53,9 +53,9 @@ def test_root_reads_registers_of_a_protected_guest_by_proc_kcore(attack: Attack)
 
         def read(attacker: Puppet, at: int) -> Answer:
             with open_file(attacker, "/proc/kcore", os.O_RDONLY) as file:
-                buffer = attacker.memory(HELD)
-                done = attacker.syscall("pread64", file, buffer, HELD, layout.kcore_offset(at))
-                return Answer(done, attacker.read(buffer, HELD))
+                buffer = attacker.memory(REGISTER_BYTES)
+                done = attacker.syscall("pread64", file, buffer, REGISTER_BYTES, layout.kcore_offset(at))
+                return Answer(done, attacker.read(buffer, REGISTER_BYTES))
 
         return read
 
@@ -91,13 +91,13 @@ def _catch(host: Host, guest: Guest, aimed: Aimed, read: Callable[[int], Answer]
 
 def _read_from_kernel(host: Host, aimed: Aimed, read: Callable[[int], Answer]) -> Answer | None:
     """Look where in the host's memory they are, but for the guest's own, and read that."""
-    registers, at = aimed.planted.content[:HELD], -1
+    registers, at = aimed.planted.content[:REGISTER_BYTES], -1
     with memory_of(host) as memory:
         while (at := memory.find(registers, at + 1)) >= 0:
             if at // PAGE_SIZE * PAGE_SIZE == aimed.target.hpa:
                 continue
             answer = read(at)
-            if Canary(aimed.planted.content).count_leaked(answer.data) == HELD:
+            if Canary(aimed.planted.content).count_leaked(answer.data) == REGISTER_BYTES:
                 return answer
     return None
 
@@ -125,15 +125,15 @@ def _print_registers(host: Host, guest: Guest) -> list[Check]:
     try:
         for _ in range(TRIES):
             with guest.canaries.holding(aimed.planted, seconds=HOLDS) as holding:
-                while most < HELD and not wait([holding], timeout=PAUSE).done:  # the guest's turn
+                while most < REGISTER_BYTES and not wait([holding], timeout=PAUSE).done:  # the guest's turn
                     guest.qmp.execute("chardev-send-break", {"id": "serial0"})
                     stream.sendall(b"p")
                     most = max(most, canary.count_leaked(_registers(stream)))
-            if most == HELD:
+            if most == REGISTER_BYTES:
                 break
     finally:
         stream.close()
-    return [Check("bytes of the registers on the console", str(HELD), str(most))]
+    return [Check("bytes of the registers on the console", str(REGISTER_BYTES), str(most))]
 
 
 def _registers(stream: Channel) -> bytes:

@@ -17,7 +17,7 @@ TIMEOUT = 30.0  # for a guest to read a file, on a busy machine
 # No guest asks for these pages: the host shares them from the start (same documentation).
 FIRMWARE = frozenset(range(0xC0000, 0x100000, PAGE))
 _FILE = "/sys/kernel/debug/kvm_shared_memory"
-_KEPT = "kept"  # is said where the file is, which is empty as long as nothing is shared
+_HEADING = "kept"  # is said where the file is, which is empty as long as nothing is shared
 _RANGE = re.compile(r"0x([0-9a-f]+)-0x([0-9a-f]+)")
 
 
@@ -28,7 +28,7 @@ def account_of(guest: Guest) -> list[list[int]] | None:
 
     :raises MachineError: the account is not complete, or cannot be read.
     """
-    script = f"[ ! -e {_FILE} ] || {{ echo {_KEPT} && cat {_FILE}; }}"
+    script = f"[ ! -e {_FILE} ] || {{ echo {_HEADING} && cat {_FILE}; }}"
     return parse(guest.ssh.run(["sh", "-c", script], seconds=TIMEOUT).require().text)
 
 
@@ -38,7 +38,7 @@ def parse(text: str) -> list[list[int]] | None:
     :raises MachineError: as ``account_of``.
     """
     lines = text.splitlines()
-    return [_run(line) for line in lines[1:]] if lines[:1] == [_KEPT] else None
+    return [_run(line) for line in lines[1:]] if lines[:1] == [_HEADING] else None
 
 
 def _run(line: str) -> list[int]:

@@ -34,7 +34,7 @@ TIMES = 8  # as often it takes down the page
 RDI = 112  # in struct pt_regs
 COUNT = struct.Struct("<Q")
 PIECE = 64  # bytes of a string, in front of the NUL that ends it
-TAKEN = PAGE_SIZE // PIECE * (PIECE + 1)
+COPIED_BYTES = PAGE_SIZE // PIECE * (PIECE + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def record_string(ssh: Ssh, process: Puppet, place: Place) -> Iterator[Callable[
     :raises ChannelError: the kernel does not take the program, or the probe.
     """
     kind = int(ssh.run(["cat", KIND], seconds=20).require().text)
-    size = COUNT.size + TIMES * TAKEN
+    size = COUNT.size + TIMES * COPIED_BYTES
     with (
         map_of(process, size) as into,
         program_of(process, PROG_TYPE_KPROBE, _program(into, place)) as program,
@@ -75,7 +75,7 @@ def record_string(ssh: Ssh, process: Puppet, place: Place) -> Iterator[Callable[
 
 def _program(into: int, place: Place) -> bytes:
     """r8: the processor's registers; r7: how often it ran; r6: where what it finds goes."""
-    take = [instruction(MUL_IMM, 7, immediate=TAKEN), instruction(ADD_REG, 6, source=7)]
+    take = [instruction(MUL_IMM, 7, immediate=COPIED_BYTES), instruction(ADD_REG, 6, source=7)]
     for number in range(PAGE_SIZE // PIECE):
         at = place.address + number * PIECE
         take += [
