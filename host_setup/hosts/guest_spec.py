@@ -16,6 +16,12 @@ from host_setup.kernel.series import Protection
 GUEST_RUN_DIR = "/run/guest"
 GUEST_PROGRAMS = "/sealproof"  # in the guest
 HOST_PROGRAMS = "/payload/programs"
+ROW_SECONDS = 40.0  # of tiny_vm; the program gives up after 20, unless the kernel does not let it
+_LONG_ROWS = {
+    "comes-back": 900.0,  # it runs all the others
+    "kernels-memory": 240.0,  # it makes many requests
+    "freed-along": 60.0,
+}
 # The nested guest's LAPIC TSC-deadline timer gets lost under emulation; off, none of 32 boots hung (docs/emulation.md).
 # And the emulation does not tell KVM of a nested XSETBV, so CPUID's XSAVE sizes stay what they were before it, and the
 # guest's kernel warns of them ("XSAVE consistency problem"): the guest gets no XSAVE.
@@ -30,6 +36,11 @@ BOUNCE_SLOTS = 8192
 PATIENCE = "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120"
 _COMMAND_LINE = f"console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr {PATIENCE}"
 BESIDE = 10  # the ports of one more guest are so much higher
+
+
+def row_seconds(row: str) -> float:
+    """How long a row of ``tiny_vm`` may take."""
+    return _LONG_ROWS.get(row, ROW_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from host_setup.emulated.host import EmulatedHost
 from host_setup.emulated.local_host import LocalHost
 from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.hosts.facts import facts
-from host_setup.hosts.guest_spec import HOST_PROGRAMS
+from host_setup.hosts.guest_spec import HOST_PROGRAMS, ROW_SECONDS, row_seconds
 from host_setup.provision import EMULATORS, accelerator, hosts_of_bochs, prepare
 from host_setup.this_machine import survey
 from host_setup.tools.endurance import reporting
@@ -41,11 +41,6 @@ NO_PRIVATE_REGISTERS = (
     "with EPT and without unrestricted guest KVM keeps no registers private: real mode's tables are the VMM's"
 )
 PARAMETERS = ("ept", "unrestricted_guest")
-ROW = 40.0  # seconds; tiny_vm itself gives up after 20
-SECONDS = {
-    "comes-back": 900.0,
-    "kernels-memory": 240.0,
-}  # the first runs all the others, the second makes many requests
 VMX_ROWS = ("nested-vmx", "nested-vmx-shadow")
 SVM_ROWS = ("nested", "nested-tables", "nested-again", "nested-shares", "fail-nested", "traced", "neighbour")
 BESIDE_ROWS = ("ended", "kept-register", "backtrace", "refused-moved", "refused-beside")
@@ -158,15 +153,15 @@ def _host(options: argparse.Namespace, terminal: Terminal) -> Iterator[LocalHost
 def _look(host: LocalHost) -> Host:
     """What is looked up on a host, by its own files."""
     files = [f"/sys/module/kvm_intel/parameters/{name}" for name in PARAMETERS]
-    found = host.ssh.run(["cat", *files], seconds=ROW).text.split()
+    found = host.ssh.run(["cat", *files], seconds=ROW_SECONDS).text.split()
     ept, unrestricted = (word == "Y" for word in found) if found else (None, None)
     features = frozenset(facts(host.ssh)["features"].split(", "))
     return Host(
         features,
-        int(host.ssh.run(["nproc"], seconds=ROW).require().text),
+        int(host.ssh.run(["nproc"], seconds=ROW_SECONDS).require().text),
         ept,
         unrestricted,
-        swaps=len(host.ssh.run(["cat", "/proc/swaps"], seconds=ROW).require().text.splitlines()) > 1,
+        swaps=len(host.ssh.run(["cat", "/proc/swaps"], seconds=ROW_SECONDS).require().text.splitlines()) > 1,
         switches_tasks=isinstance(host, EmulatedHost) and "svm" in features,
     )
 
@@ -174,7 +169,7 @@ def _look(host: LocalHost) -> Host:
 def _verdict(host: LocalHost, row: str, way: str, *, refuses: bool) -> tuple[str, list[str]]:
     """What becomes of a row, and why it is no PASS, in words."""
     try:
-        done = host.ssh.run([f"{HOST_PROGRAMS}/tiny_vm", row, way], seconds=SECONDS.get(row, ROW))
+        done = host.ssh.run([f"{HOST_PROGRAMS}/tiny_vm", row, way], seconds=row_seconds(row))
     except (DeadlineError, MachineError) as error:
         return "FAIL", [str(error)]
     checks = [json.loads(line) for line in done.text.splitlines()]

@@ -18,6 +18,7 @@ from common.paths import PROJECT
 from guest_images.programs import Programs
 from host_setup.channels.ssh import Completed
 from host_setup.channels.vitals import Vitals
+from host_setup.hosts.guest_spec import row_seconds
 from host_setup.tools import rows
 from signoff.contract import Condition
 from signoff.contract_files import load
@@ -75,7 +76,7 @@ class FakeHost:
             return Completed(tuple(argv), 0, self.cpuinfo.encode(), b"")
         if argv[0] == "nproc":
             return Completed(tuple(argv), 0, f"{self.processors}\n".encode(), b"")
-        assert seconds == rows.SECONDS.get(argv[1], rows.ROW)
+        assert seconds == row_seconds(argv[1])
         self.ran.append(" ".join(argv[1:]))
         answer = self.answers.get(argv[2], ("1", 0))
         if isinstance(answer, Exception):
@@ -138,7 +139,7 @@ def test_row_that_shows_something_else_fails(
 def test_row_that_needs_private_registers_is_skip_where_kvm_has_none(
     parameters: bytes, answer: str, verdict: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for asked in (rows.ASKED, f"{rows.ASKED} by a processor that does not boot"):
+    for asked in (rows.REGISTERS_CHECK, f"{rows.REGISTERS_CHECK} by a processor that does not boot"):
         host = FakeHost(parameters=parameters, check=asked, private=(answer, 0))
         assert tried(host, ["smm", "--ways", "private"], monkeypatch) == (verdict == "FAIL")
         assert capsys.readouterr().out.startswith(f"{verdict}  smm ")

@@ -22,8 +22,6 @@ from tests_e2e.support.tiny_vm import tiny_vm_works
 
 SETTLES = 60.0  # seconds: what is freed may wait for a worker of the kernel
 BLOCK_KIB = 2048  # of memory, which one large entry maps
-ALL_ROWS = 360.0  # seconds that the rows of tiny_vm take one after the other
-ALL_ROUNDS = 240.0  # seconds that the rounds of one row take
 FILLED = 64  # MiB that the guest uses, beside what it has used to boot
 
 
@@ -54,7 +52,7 @@ def test_direct_map_of_the_host_is_whole_when_a_guest_has_gone(trial: Trial, hos
 
 def test_private_memory_comes_back_when_its_vm_has_ended(trial: Trial, host: Host, pool: HostPool) -> None:
     """When a VM for each row of tiny_vm has ended, none of the host's pages is held, nor out of its direct map."""
-    tiny_vm_works(trial, host, "comes-back", on=pool.shared_with_cmdline(""), ways=["private"], seconds=ALL_ROWS)
+    tiny_vm_works(trial, host, "comes-back", on=pool.shared_with_cmdline(""), ways=["private"])
 
 
 def test_nested_guest_costs_the_host_no_memory(trial: Trial, host: Host, pool: HostPool) -> None:
@@ -65,7 +63,7 @@ def test_nested_guest_costs_the_host_no_memory(trial: Trial, host: Host, pool: H
 def test_requests_cost_the_hosts_kernel_no_memory(trial: Trial, host: Host, pool: HostPool) -> None:
     """What the host's kernel notes for a guest's requests and for a VM is gone with them, and so is the VM."""
     alone = pool.shared_with_cmdline("")
-    tiny_vm_works(trial, host, "kernels-memory", on=alone, ways=["private"], seconds=ALL_ROUNDS)
+    tiny_vm_works(trial, host, "kernels-memory", on=alone, ways=["private"])
 
 
 def test_memory_cgroup_of_a_vmm_pays_for_its_guest(trial: Trial, host: Host, pool: HostPool) -> None:

@@ -7,13 +7,12 @@ import json
 from collections.abc import Sequence
 
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest_spec import HOST_PROGRAMS
+from host_setup.hosts.guest_spec import HOST_PROGRAMS, row_seconds
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.each import attempt, result_of
 from tests_e2e.support.watch import host_kernel
 
-TIMEOUT = 40  # tiny_vm itself gives up after 20, unless the kernel does not let it: that is the kernel's fault
 PRIVATE_AND_SHARED = ("private", "shared")
 # On the host's command line: KVM shadows the guests' page tables. Each vendor's part of KVM reads its own word.
 SHADOW_PAGING = "kvm_amd.npt=0 kvm_intel.ept=0"
@@ -26,14 +25,12 @@ def tiny_vm_works(
     *more: str,
     on: Host | None = None,
     ways: Sequence[str] = PRIVATE_AND_SHARED,
-    seconds: float = TIMEOUT,
     unsaid: str = "",
 ) -> None:
     """Have rows of tiny_vm judged: in a protected guest on private and on shared pages, and in a plain one as control.
 
     :param host: tells by its guests whether its kernel can protect.
     :param on: the host that the rows run on, if it is another. :param ways: of the protected guest's pages.
-    :param seconds: that one may take.
     :param unsaid: what the host's kernel may not say in its log; empty: it may say anything that is no complaint.
     """
     where = on or host
@@ -47,23 +44,23 @@ def tiny_vm_works(
             logs.append(Check(f"lines of the host's log with {unsaid}", "0", str(len(lines))))
         return logs
 
-    plain = [check for name in rows for check in run(where, name, seconds=seconds)]
+    plain = [check for name in rows for check in run(where, name)]
     if host.plain_guest is None:
         trial.legitimate([*plain, *log()])
     else:
         tried = [(name, way) for name in rows for way in ways]
-        subject = attempt(
-            lambda: [check for name, way in tried for check in run(where, name, way, seconds=seconds)], in_time=True
-        )
+        subject = attempt(lambda: [check for name, way in tried for check in run(where, name, way)], in_time=True)
         trial.legitimate([*result_of(subject, f"pages that are {' or '.join(ways)}", [plain]), *log()], plain)
 
 
-def run(host: Host, row: str, way: str = "plain", *, seconds: float = TIMEOUT) -> list[Check]:
+def run(host: Host, row: str, way: str = "plain") -> list[Check]:
     """Run a row once.
 
     :param way: ``plain``, ``private`` or ``shared``.
     """
-    return parse(host.ssh.run([f"{HOST_PROGRAMS}/tiny_vm", row, way], seconds=seconds).require().text, row, way)
+    return parse(
+        host.ssh.run([f"{HOST_PROGRAMS}/tiny_vm", row, way], seconds=row_seconds(row)).require().text, row, way
+    )
 
 
 def parse(text: str, row: str, way: str) -> list[Check]:
