@@ -10,6 +10,7 @@ It changes nothing for a report that is not sound, or that another key has signe
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import re
 import shlex
@@ -20,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import UserInputError
-from common.paths import config_root, parse_path
+from common.paths import PROJECT, config_root, parse_path
 from fleet.groups import CONTRACT
 from signoff import contract_files, evidence, needs, results
 from signoff.contract import Mode
@@ -34,7 +35,10 @@ from verifier.text import UnsoundError
 from verifier.tree import load
 
 _VARIES = re.compile(r"0x(?!f{13}[0-9a-f]{3}\b)[0-9a-f]{5,}\b|\b\d{6,}\b|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}\b")
-"""Addresses, seeds, digests: they are others in each run. Numbers of errors are not (Linux: include/linux/err.h)."""
+"""Addresses, seeds, digests: they are others in each run. Numbers of errors are not (Linux: include/linux/err.h), nor
+are the numbers that stand in the programs and the claims."""
+_NUMBER = re.compile(r"\b0x[0-9a-f]{5,}", re.IGNORECASE)
+_SOURCES = (("guest_images", "*.[ch]"), ("tests_e2e", "*.py"))
 _PAGES = re.compile(r"\d+ pages: 0x[^()]*\(sha256 [0-9a-f]+\)")
 """Pages by their addresses, as sweeps name them: the verifier makes these anew from the sweep."""
 _TOKEN = re.compile(r"\w+|\W")
@@ -144,7 +148,20 @@ def _without_numbers(need: Need) -> Need:
 
 
 def _open(text: str) -> str:
-    return _VARIES.sub(ANY, _PAGES.sub(f"{ANY} pages: {ANY}", text))
+    return _VARIES.sub(_open_number, _PAGES.sub(f"{ANY} pages: {ANY}", text))
+
+
+def _open_number(number: re.Match[str]) -> str:
+    is_constant = number[0].startswith("0x") and int(number[0], 16) in _constants()
+    return number[0] if is_constant else ANY
+
+
+@functools.cache
+def _constants() -> frozenset[int]:
+    """The numbers of more than 16 bits in the sources of programs and claims: they are the same in each run."""
+    files = (file for folder, names in _SOURCES for file in (PROJECT / folder).rglob(names))
+    texts = (file.read_text(encoding="utf-8") for file in files)
+    return frozenset(int(number, 16) for text in texts for number in _NUMBER.findall(text))
 
 
 def _anew(name: str, entries: tuple[Need, ...], need: Need) -> tuple[Need, ...]:

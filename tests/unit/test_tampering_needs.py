@@ -425,6 +425,13 @@ def test_the_number_of_an_error_is_not_left_open(tmp_path: Path) -> None:
     assert result.subject == (("to share", refused), ("at", "…"))
 
 
+def test_a_number_of_a_programs_is_not_left_open(tmp_path: Path) -> None:
+    """Or 0 would do for what a guest has stored."""
+    stored, address = "0x1122334455667788", "0x7f6359dff000"  # guest_images/programs/tiny_vm/walk.c
+    (result,) = needs_named(tmp_path, run(tmp_path, Check("stored", stored, stored), Check("at", address, address)))
+    assert result.subject == (("stored", stored), ("at", "…"))
+
+
 def test_whole_sentences_that_differ_are_not_left_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Or any sentence would do."""
     report, other = (run(tmp_path, Check("said", text, text)) for text in ("it was refused", "nobody could read it"))
