@@ -108,15 +108,20 @@ def _stop_at_work(host: Host, guest: Guest, at_work: contextlib.ExitStack) -> Wo
                 guest.qmp.execute("stop")
                 owners = _registers_in_kernel(host, content)
                 if owners.keys() == KINDS.keys():
-                    at_work.callback(_let_go, this_one.pop_all())
+                    at_work.callback(_let_go, guest, this_one.pop_all())
                     return Work(content, private, owners)
                 guest.qmp.execute("cont")
                 wait([holding], timeout=PAUSE)  # the guest's turn
     raise DeadlineError(f"the registers were nowhere in the kernel's memory in {TRIES * HOLDS} s")
 
 
-def _let_go(work: contextlib.ExitStack) -> None:
-    with contextlib.suppress(ChannelError, MachineLostError, DeadlineError):  # the guest is no more, and cannot answer
+def _let_go(guest: Guest, work: contextlib.ExitStack) -> None:
+    """Have a guest that is stopped go on and end its work. Of one that has ended nobody waits for an answer."""
+    try:
+        guest.qmp.execute("cont")
+    except (ChannelError, MachineLostError, DeadlineError):
+        guest.close()
+    with contextlib.suppress(ChannelError, MachineLostError, DeadlineError):
         work.close()
 
 
