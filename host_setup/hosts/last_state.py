@@ -11,6 +11,7 @@ from host_setup.channels.ssh import Ssh
 from host_setup.hosts.base import Host
 
 PATIENCE = 5.0  # seconds for each question
+_LINES = 30
 # A task in state D (proc_pid_stat(5)) waits for something that no signal ends. The shell reads by itself: a guest's
 # busybox takes long to start programs. The name is in brackets, and may have some of its own.
 _BLOCKED = """
@@ -36,6 +37,7 @@ def last_state(host: Host, *, whole: bool) -> Iterator[tuple[str, str]]:
             yield "registers of the host", _answer_of(lambda: _registers(qemu.qmp))
     if lost or (qemu is not None and qemu.qmp.stops.runs):  # one that sleeps answers nothing but QMP
         return
+    yield "last lines of the host's kernel", _answer_of(lambda: _kernel_log(host.ssh))
     if whole:
         yield "blocked tasks of the host", _answer_of(lambda: _blocked_tasks(host.ssh))
     for guest in host.all_guests:
@@ -68,4 +70,9 @@ def _registers(qmp: Qmp) -> str:
 
 def _blocked_tasks(ssh: Ssh) -> str:
     tasks = ssh.run(["sh", "-c", _BLOCKED], seconds=PATIENCE).text
-    return tasks.removesuffix("all\n") or "none" if tasks.endswith("all\n") else f"{tasks}(not all were read)"
+    return tasks.removesuffix("all").rstrip() or "none" if tasks.endswith("all") else f"{tasks}\n(not all were read)"
+
+
+def _kernel_log(ssh: Ssh) -> str:
+    """Also lines that no console shows: which process died of a signal."""
+    return ssh.run(["sh", "-c", f"dmesg | tail -n {_LINES}"], seconds=PATIENCE).text

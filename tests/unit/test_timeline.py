@@ -207,10 +207,12 @@ class Machine:
         """Run it here, with a process that waits as blocked ones do in the place of all."""
         assert seconds < 10
         self.asked.append("ssh")
+        if "dmesg" in argv[-1]:
+            return SimpleNamespace(text=LOG)
         folder = self.proc
         text = argv[-1].replace("/proc/", f"{folder}/")
         done = subprocess.run([*argv[:-1], text], capture_output=True, text=True, check=False)
-        return SimpleNamespace(text=done.stdout)
+        return SimpleNamespace(text=done.stdout.rstrip("\n"))  # as Completed has it
 
     proc: Path
 
@@ -228,7 +230,8 @@ def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "proc"
 
 
-BLOCKED = "7 (a) D (b)\n[<0>] wait_7+0x1/0x2\n"
+BLOCKED = "7 (a) D (b)\n[<0>] wait_7+0x1/0x2"
+LOG = "traps: qemu-system-x86[7] trap invalid opcode"
 
 
 def test_the_pool_tells_what_its_machines_do(proc: Path) -> None:
@@ -239,6 +242,7 @@ def test_the_pool_tells_what_its_machines_do(proc: Path) -> None:
     assert pool.last_words() == [
         ("the host", "status running"),
         ("registers of the host", "CPU#0\nRAX=0"),
+        ("last lines of the host's kernel", LOG),
         ("blocked tasks of the host", BLOCKED),
         *(
             ("last lines of guest plain", "login:"),
@@ -277,7 +281,7 @@ def test_where_each_attack_fails_the_state_is_told_for_the_first_of_them_and_for
     pool = HostPool(None)
     pool._shared = Machine(guests=(Machine(),))  # type: ignore[assignment]
     lines = [len(pool.last_words()) for _ in range(EXPLAINED + 1)]
-    assert lines == [*[7] * EXPLAINED, 2]
+    assert lines == [*[8] * EXPLAINED, 3]
     pool._shared = Machine("kernel died")  # type: ignore[assignment]
     assert len(pool.last_words()) == 3
 
