@@ -262,7 +262,7 @@ class BochsHost(LocalHost):
             "memory": f"{self.spec.memory} MiB",
             "guests": ", ".join(f"{guest.name} ({guest.memory} MiB)" for guest in self.spec.guests),
             "qemu of the guest": self.spec.rootfs.version("qemu-system-x86"),
-            "command line": self.spec.command_line,
+            "command line": self.booted_with(),
             "started": self.started,
         }
 

@@ -264,7 +264,7 @@ class EmulatedHost(LocalHost):
             "memory": f"{self.spec.memory} MiB",
             "guests": ", ".join(f"{guest.name} ({guest.memory} MiB)" for guest in self.spec.guests),
             "qemu of the host and the guest": self.spec.rootfs.version("qemu-system-x86"),
-            "command line": self.spec.cmdline,
+            "command line": self.booted_with(),
             "started": self.started,
         }
 

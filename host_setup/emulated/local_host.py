@@ -110,6 +110,13 @@ class LocalHost(RunningHost):
         self._wait_for_beat("host", deadline, explain=self._explain)
         self._ssh = self.log_in(deadline.seconds_left())
 
+    def booted_with(self) -> str:
+        """The words on the command line that its kernel was booted with, as the kernel tells them.
+
+        A restored kernel was booted by an earlier run, whose measure of the time-stamp counter was another.
+        """
+        return self.ssh.run(["cat", "/proc/cmdline"], seconds=RESTORE).require().text
+
     def _patience(self, seconds: float) -> Deadline:
         """A deadline for this machine: time in which a busy computer does not run it does not count."""
         return Deadline(seconds, uncounted=self._machine.seconds_without_cpu)

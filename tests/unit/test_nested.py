@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserInputError
+from host_setup.channels.ssh import Completed
 from host_setup.emulated import host as module
 from host_setup.emulated.host import EMULATION, EmulatedHost, EmulatedSpec, nesting
 from host_setup.provision import accelerator
@@ -72,11 +73,26 @@ def test_saved_state_belongs_to_one_kind_and_one_processor() -> None:
     assert len(keys) == 4
 
 
+class Kernel:
+    """A session with a host, which tells its command line."""
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+
+    def run(self, argv: list[str], *, seconds: float) -> Completed:
+        assert argv == ["cat", "/proc/cmdline"]
+        assert seconds
+        return Completed(tuple(argv), 0, f"{self._words}\n".encode(), b"")
+
+
 def test_report_says_on_which_processor_it_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Qemu", FakeQemu)
     monkeypatch.setattr("guest_images.rootfs.RootFs.version", lambda *_: "10.0")
+    words = f"{nested_spec('vmx').command_line} tsc_early_khz=2596139"  # as an earlier run has measured it
+    monkeypatch.setattr(EmulatedHost, "ssh", Kernel(words))
     host = EmulatedHost(nested_spec("vmx"), tmp_path)
     assert host.tier == "nested"
     assert host.identity()["kind"] == "nested (QEMU on KVM, vmx)"
     assert host.identity()["cpu"] == "Some CPU"
+    assert host.identity()["command line"] == words
     host.close()
