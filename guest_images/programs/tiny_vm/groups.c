@@ -56,6 +56,7 @@ static GUEST void fill_and_share_memory(void)
 #define GROUPS "/sys/fs/cgroup"
 #define GROUP "tiny_vm-%d"
 #define LOOKS 40	/* half a second each */
+#define BY_SIGNAL 0x100u
 
 static const struct row asks = { "asking child", nothing_more, .operands = operands, .pages = 1 };
 static const struct row fills = { "filling child", fill_memory, .operands = operands, .pages = 1 };
@@ -183,29 +184,28 @@ static uint64_t count_kept(void)
 	return kept > kept_before ? kept - kept_before : 0;
 }
 
+/* Return: what the request said; BY_SIGNAL and its number, if a signal has ended the VMM. */
 static uint64_t ask_without_memory(void)
 {
 	const struct child child = { .row = &asks, .used = USED_BYTES, .group = group, .spare = SPARE_FEW };
-	struct child_report *child_report;
 	uint64_t answer;
-	pid_t process;
+	int status;
 
 	make_group();
-	process = start_vmm(&child_report, &child);
-	answer = child_report->enabled;
-	end_vmm(process, child_report);
+	status = run_vmm(&child, &answer);
 	remove_group();
-	return answer;
+	return WIFSIGNALED(status) ? BY_SIGNAL + (uint64_t)WTERMSIG(status) : answer;
 }
 
 /* Return: the signal that has ended it; 0: none. */
 static uint64_t run_beyond(void)
 {
 	const struct child child = { .row = &fills, .group = group, .spare = SPARE_SOME };
+	uint64_t answer;
 	int status;
 
 	make_group();
-	status = run_vmm(&child);
+	status = run_vmm(&child, &answer);
 	remove_group();
 	return WIFSIGNALED(status) ? (uint64_t)WTERMSIG(status) : 0;
 }

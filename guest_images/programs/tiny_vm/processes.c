@@ -207,13 +207,14 @@ pid_t start_vmm(struct child_report **child_report, const struct child *of)
 	return child;
 }
 
-int run_vmm(const struct child *of)
+int run_vmm(const struct child *of, uint64_t *enabled)
 {
 	struct child_report *child_report;
 	const pid_t child = try_vmm(&child_report, of);
 
 	if (child)
 		end_vmm(child, child_report);
+	*enabled = child_report->enabled;
 	return child_report->status;
 }
 

@@ -27,8 +27,8 @@ struct child {
 pid_t start_vmm(struct child_report **child_report, const struct child *of);
 void end_vmm(pid_t child, struct child_report *child_report);
 
-/* Return: how the process ends, as waitpid() has it, which may be before its guest is done. */
-int run_vmm(const struct child *of);
+/* Return: how the process ends, as waitpid() has it, which may be before its guest is done, and has asked. */
+int run_vmm(const struct child *of, uint64_t *enabled);
 
 extern const struct row processes_rows[];
 
