@@ -25,7 +25,7 @@ from edk2toollib.acpi.ivrs_parser import IVRS_TABLE
 def table(info):
     select = struct.pack("<BHB", 2, 0x00A0, 0)  # the device 00:14.0
     iommu = struct.pack("<BBHHHQHHI", 0x10, 0, 24 + len(select), 2, 0x40, 0xFED80000, 0, 0, 0) + select
-    memory = struct.pack("<BBHHHQQQ", 0x21, 0b111, 32, 0x00A0, 0, 0, 0x7C000000, 16 << 20)  # read, write, unity
+    memory = struct.pack("<BBHHHQQQ", 0x20, 0b111, 32, 0, 0, 0, 0x7C000000, 16 << 20)  # all devices read and write
     body = struct.pack("<IQ", info, 0) + iommu + memory
     data = struct.pack("<4sIBB6s8sI4sI", b"IVRS", 36 + len(body), 2, 0, b"SAMPLE", b"SAMPLE  ", 1, b"TEST", 1) + body
     return data[:9] + bytes([-sum(data) & 0xFF]) + data[10:]
@@ -49,7 +49,7 @@ the object: 0x1000000
 the XML: 0x1000000
 the XML: <Reserved Type="0x2" DeviceID="0xA0" DTESetting="0x0" />
 		  Reserved
-	IVMD Memory Block Length             : 0x0000000000000021
+	IVMD Memory Block Length             : 0x0000000000000020
 without DmaRemapSup: exit -1
 END
 if ! diff -u noted seen; then

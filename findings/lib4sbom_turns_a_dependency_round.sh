@@ -20,7 +20,12 @@ import json
 from lib4sbom.generator import SBOMGenerator
 from lib4sbom.parser import SBOMParser
 
-PACKAGES = {"qemu": "GPL-2.0-only OR MIT", "linux": "GPL-2.0-only WITH Linux-syscall-note", "glib": "MIT", "zlib": "Zlib"}
+PACKAGES = {
+    "qemu": "GPL-2.0-only OR MIT",
+    "linux": "GPL-2.0-only WITH Linux-syscall-note",
+    "glib": "MIT",
+    "zlib": "Zlib",
+}
 RELATIONS = (("DOCUMENT", "DESCRIBES", "qemu"), ("qemu", "DEPENDS_ON", "glib"), ("zlib", "DEPENDENCY_OF", "qemu"))
 document = {
     "spdxVersion": "SPDX-2.3",
@@ -56,7 +61,7 @@ generator.generate("host", parser.get_sbom(), send_to_output=False)
 read = {package["name"]: package["licenseconcluded"] for package in parser.get_packages()}
 written = generator.get_sbom()
 for component in written["components"]:
-    licences = [licence["license"].get("id", licence["license"].get("name")) for licence in component.get("licenses", ())]
+    licences = [entry["license"].get("id", entry["license"].get("name")) for entry in component.get("licenses", ())]
     print(component["name"], "|", read[component["name"]], "|", licences, "|", component.get("cpe"))
 for dependency in written["dependencies"]:
     print(dependency["ref"], "depends on", *dependency["dependsOn"])
