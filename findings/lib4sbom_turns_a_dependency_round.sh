@@ -23,6 +23,7 @@ from lib4sbom.parser import SBOMParser
 PACKAGES = {
     "qemu": "GPL-2.0-only OR MIT",
     "linux": "GPL-2.0-only WITH Linux-syscall-note",
+    "edk2": "BSD-2-Clause AND MIT",
     "glib": "MIT",
     "zlib": "Zlib",
 }
@@ -71,6 +72,7 @@ venv/bin/python probe.py > seen
 cat > noted <<'END'
 qemu | UNKNOWN | [] | cpe:/a:Example:qemu:1
 linux | GPL-2.0-only WITH Linux-syscall-note | ['GPL-2.0-only WITH Linux-syscall-note'] | cpe:/a:Example:linux:1
+edk2 | UNKNOWN | [] | cpe:/a:Example:edk2:1
 glib | MIT | ['MIT'] | cpe:/a:Example:glib:1
 zlib | Zlib | ['Zlib'] | cpe:/a:Example:zlib:1
 CDXRef-DOCUMENT depends on SPDXRef-qemu
